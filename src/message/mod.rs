@@ -1,0 +1,128 @@
+//! What travels: request, response, and the rules that every HTTP hop obeys. Never knows a
+//! configuration or a target.
+
+mod body;
+mod client;
+
+pub(crate) use body::Body;
+pub(crate) use client::{Client, TlsFacts};
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Method, StatusCode, Version};
+
+use crate::http1::Casing;
+
+/// A request on its way from a client to a target.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    /// Path and query exactly as sent; starts with `/`, or is `*` (OPTIONS).
+    pub(crate) target: Bytes,
+    /// The host the client asked for, port included, as sent: the authority of an absolute target or `:authority`,
+    /// else the first Host header. Empty for HTTP/1.0 without Host.
+    pub(crate) authority: Bytes,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    /// How an HTTP/1.1 client spelled its header names; empty for HTTP/2.
+    pub(crate) casing: Casing,
+    pub(crate) body: Body,
+}
+
+impl Request {
+    /// The path without the query, as sent.
+    pub(crate) fn path(&self) -> &[u8] {
+        let end = self.target.iter().position(|&byte| byte == b'?');
+        &self.target[..end.unwrap_or(self.target.len())]
+    }
+
+    /// The query without its `?`; `None` when there is no `?`.
+    pub(crate) fn query(&self) -> Option<&[u8]> {
+        let mark = self.target.iter().position(|&byte| byte == b'?')?;
+        Some(&self.target[mark + 1..])
+    }
+
+    /// The host without its port, as sent.
+    pub(crate) fn host(&self) -> &[u8] {
+        let (host, _) = split_port(&self.authority);
+        host
+    }
+
+    /// The port the client named beside the host, where it named one.
+    pub(crate) fn host_port(&self) -> Option<&[u8]> {
+        let (_, port) = split_port(&self.authority);
+        port
+    }
+}
+
+/// A response on its way from a target, or from albedo itself, to a client.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// How the target spelled its header names; empty for answers of our own.
+    pub(crate) casing: Casing,
+    pub(crate) body: Body,
+}
+
+/// Splits `host:port`; the brackets of an IPv6 literal stay with the host (RFC 3986 §3.2.2).
+fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let after_literal = authority
+        .iter()
+        .rposition(|&byte| byte == b']')
+        .map_or(0, |at| at + 1);
+    match authority[after_literal..]
+        .iter()
+        .position(|&byte| byte == b':')
+    {
+        Some(colon) => {
+            let colon = after_literal + colon;
+            (&authority[..colon], Some(&authority[colon + 1..]))
+        }
+        None => (authority, None),
+    }
+}
+
+#[cfg(test)]
+impl Request {
+    /// A GET over HTTP/1.1 with these headers, for unit tests of other rooms.
+    pub(crate) fn for_test(
+        target: &'static str,
+        authority: &'static str,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let mut map = HeaderMap::new();
+        let mut casing = Casing::default();
+        for (name, value) in headers {
+            let known = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            casing.remember(&known, name.as_bytes());
+            map.append(known, value.parse().unwrap());
+        }
+        Self {
+            method: Method::GET,
+            target: Bytes::from_static(target.as_bytes()),
+            authority: Bytes::from_static(authority.as_bytes()),
+            version: Version::HTTP_11,
+            headers: map,
+            casing,
+            body: Body::Empty,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_port;
+
+    #[test]
+    fn port_is_split_from_names_and_literals() {
+        assert_eq!(split_port(b"a.com"), (&b"a.com"[..], None));
+        assert_eq!(split_port(b"a.com:80"), (&b"a.com"[..], Some(&b"80"[..])));
+        assert_eq!(
+            split_port(b"[::1]:8443"),
+            (&b"[::1]"[..], Some(&b"8443"[..]))
+        );
+        assert_eq!(split_port(b"[::1]"), (&b"[::1]"[..], None));
+        assert_eq!(split_port(b""), (&b""[..], None));
+    }
+}
