@@ -1,6 +1,14 @@
-//! What follows a head: nothing, bytes at hand, or bytes still to come.
+//! What follows a head: nothing, bytes at hand, or bytes still to come. Pieces are lent, not given, so that a body
+//! passes from socket to socket without a copy that anyone owns.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http_body::Body as _;
+
+use super::Upload;
+use crate::http1;
 
 /// A message body.
 #[derive(Debug, Default)]
@@ -10,4 +18,103 @@ pub(crate) enum Body {
     Empty,
     /// Content made by albedo itself.
     Full(Bytes),
+    /// Content from an HTTP/1.1 connection.
+    Http1(http1::Incoming),
+    /// Content from an HTTP/2 stream.
+    Http2(hyper::body::Incoming),
+    /// A response that began before its request had ended: the rest of the request goes on beside it.
+    Duplex(Box<Duplex>),
+}
+
+/// A response on its way down while its request is still on its way up.
+#[derive(Debug)]
+pub(crate) struct Duplex {
+    pub(crate) upload: Option<Upload>,
+    pub(crate) response: http1::Incoming,
+}
+
+/// How many bytes a body has to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    Known(u64),
+    Unknown,
+}
+
+/// Why a body did not end well. Whose fault it is, the side it came from tells.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Http1(#[from] http1::Broken),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
+
+impl Body {
+    /// Content at hand.
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(bytes)
+        }
+    }
+
+    /// How many bytes are to come.
+    pub(crate) fn size(&self) -> Size {
+        let known = match self {
+            Self::Empty => Some(0),
+            Self::Full(bytes) => Some(bytes.len() as u64),
+            Self::Http1(incoming) => incoming.remaining(),
+            Self::Http2(incoming) => incoming.size_hint().exact(),
+            Self::Duplex(duplex) => duplex.response.remaining(),
+        };
+        known.map_or(Size::Unknown, Size::Known)
+    }
+
+    /// Whether nothing is to come, as far as can be said without asking the peer.
+    pub(crate) fn is_done(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Http1(incoming) => incoming.is_done(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Duplex(duplex) => duplex.response.is_done(),
+        }
+    }
+
+    /// Lends the next piece; `None` at the end. A body that broke is not asked again.
+    pub(crate) fn poll_lend<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Poll<Result<Option<R>, Broken>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(None)),
+            Self::Full(bytes) => {
+                let outcome = take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Ok(Some(outcome)))
+            }
+            Self::Http1(incoming) => incoming.poll_lend(cx, take).map_err(Broken::from),
+            Self::Http2(incoming) => loop {
+                // Trailers are dropped, as ALB drops those of HTTP/1.1.
+                match ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()? {
+                    None => return Poll::Ready(Ok(None)),
+                    Some(frame) => match frame.data_ref() {
+                        Some(data) if !data.is_empty() => return Poll::Ready(Ok(Some(take(data)))),
+                        _ => {}
+                    },
+                }
+            },
+            Self::Duplex(duplex) => {
+                // The upload's own failure is no reason to stop a response that is coming.
+                if let Some(upload) = &mut duplex.upload
+                    && upload.poll(cx).is_ready()
+                {
+                    duplex.upload = None;
+                }
+                duplex.response.poll_lend(cx, take).map_err(Broken::from)
+            }
+        }
+    }
 }

@@ -3,9 +3,11 @@
 
 mod body;
 mod client;
+mod upload;
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, Broken, Duplex, Size};
 pub(crate) use client::{Client, TlsFacts};
+pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push};
 
 use bytes::Bytes;
 use http::header::HeaderMap;

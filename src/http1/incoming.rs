@@ -1,0 +1,168 @@
+//! A body read straight from its connection. When it ends well, a target's connection goes home; when it is dropped
+//! early, a client's connection learns what is left.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use super::chunked::Decoder;
+use super::connection::{BodyState, Connection, Home};
+use super::{Framing, Malformed};
+
+/// A body on its way in.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Gone once the body has ended.
+    connection: Option<Rc<Connection>>,
+    reader: Reader,
+    /// Where the connection goes afterwards; nowhere for clients, and for targets that close.
+    home: Option<Rc<Home>>,
+}
+
+/// How the end of a body is found, and how far it is.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    /// This many bytes to come.
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+/// Why a body did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the connection closed before the body ended")]
+    Closed,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Incoming {
+    /// The body that `framing` announces on this connection; `None` when there is none, in which case the connection
+    /// goes home at once.
+    pub(crate) fn open(
+        connection: Rc<Connection>,
+        framing: Framing,
+        home: Option<Rc<Home>>,
+    ) -> Option<Self> {
+        let reader = match framing {
+            Framing::Empty => {
+                bring_home(connection, home);
+                return None;
+            }
+            Framing::Length(length) => Reader::Length(length),
+            Framing::Chunked => Reader::Chunked(Decoder::new()),
+            Framing::UntilClose => Reader::UntilClose,
+        };
+        connection.body.replace(BodyState::Reading);
+        Some(Self {
+            connection: Some(connection),
+            reader,
+            home,
+        })
+    }
+
+    /// The rest of a body whose reader was dropped, for whoever discards it.
+    pub(crate) fn resume(connection: Rc<Connection>) -> Option<Self> {
+        match connection.body.replace(BodyState::Reading) {
+            BodyState::Abandoned(reader) => Some(Self {
+                connection: Some(connection),
+                reader,
+                home: None,
+            }),
+            other => {
+                connection.body.replace(other);
+                None
+            }
+        }
+    }
+
+    /// How many bytes are to come, where that is known.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        match self.reader {
+            Reader::Length(left) => Some(left),
+            Reader::Chunked(_) | Reader::UntilClose => None,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    /// Lends the next piece of the body; `None` at its end.
+    pub(crate) fn poll_lend<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Poll<Result<Option<R>, Broken>> {
+        let mut take = Some(take);
+        loop {
+            let Some(connection) = &self.connection else {
+                return Poll::Ready(Ok(None));
+            };
+            let reader = &mut self.reader;
+            let lent = ready!(connection.poll_lend(cx, |bytes| match reader.piece(bytes) {
+                Ok((used, [])) => (used, Ok(None)),
+                Ok((used, piece)) => (used, Ok(take.take().map(|take| take(piece)))),
+                Err(malformed) => (0, Err(malformed)),
+            }))?;
+            match lent {
+                None if matches!(self.reader, Reader::UntilClose) => self.connection = None,
+                None => return Poll::Ready(Err(Broken::Closed)),
+                Some(piece) => {
+                    let piece = piece?;
+                    self.end_if_complete();
+                    if piece.is_some() {
+                        return Poll::Ready(Ok(piece));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_if_complete(&mut self) {
+        let complete = match &self.reader {
+            Reader::Length(left) => *left == 0,
+            Reader::Chunked(decoder) => decoder.is_done(),
+            Reader::UntilClose => false,
+        };
+        if complete && let Some(connection) = self.connection.take() {
+            bring_home(connection, self.home.take());
+        }
+    }
+}
+
+impl Reader {
+    /// The next piece of the body in `bytes`, and how many of `bytes` it takes to get there.
+    fn piece<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, &'a [u8]), Malformed> {
+        match self {
+            Self::Length(left) => {
+                let take = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= take as u64;
+                Ok((take, &bytes[..take]))
+            }
+            Self::Chunked(decoder) => decoder.decode(bytes),
+            Self::UntilClose => Ok((bytes.len(), bytes)),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let reader = std::mem::replace(&mut self.reader, Reader::UntilClose);
+            connection.body.replace(BodyState::Abandoned(reader));
+        }
+    }
+}
+
+/// A connection whose message is complete. Bytes beyond it are nobody's: `Home::take` closes a connection that
+/// has some rather than give them to the next request.
+fn bring_home(connection: Rc<Connection>, home: Option<Rc<Home>>) {
+    connection.body.replace(BodyState::None);
+    if let Some(home) = home {
+        home.put(connection);
+    }
+}

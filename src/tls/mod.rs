@@ -1,0 +1,5 @@
+//! Keys and locks, both sides. Never knows HTTP.
+
+mod stream;
+
+pub(crate) use stream::Stream;

@@ -1,0 +1,81 @@
+//! One type for a connection's bytes: plain, or TLS from either end.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connected socket, with or without TLS on it. The TLS states are large, so they live on the heap.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    /// We are the server: toward clients.
+    Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// We are the client: toward targets.
+    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The socket below.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Server(tls) => tls.get_ref().0,
+            Self::Client(tls) => tls.get_ref().0,
+        }
+    }
+
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    /// Reads what is there into `buffer`; 0 is the end. A peer that cuts TLS short without a word is an end too:
+    /// bodies carry their own framing, and `UntilClose` asks for more (see `http1::Incoming`).
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let outcome = match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, &mut buffer),
+            Self::Server(tls) => Pin::new(tls).poll_read(cx, &mut buffer),
+            Self::Client(tls) => Pin::new(tls).poll_read(cx, &mut buffer),
+        };
+        outcome.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes some of `slices`.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Server(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+            Self::Client(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Sends records that TLS still holds.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Server(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Client(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    /// Says that nothing more will be written: close_notify where there is TLS, then FIN.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Server(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Client(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

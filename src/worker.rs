@@ -1,0 +1,290 @@
+//! Data-plane threads: one `LocalRuntime` each, with a coarse clock, alarms that cost a store to move, and a scratch
+//! buffer. Never knows what travels through it, and never shares anything with another worker.
+//!
+//! What is thread-local here belongs to one worker of one load balancer: a worker is a thread, and the thread is its
+//! worker's alone.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How coarse the clock is when nothing refreshes it: idle timeouts are whole seconds, a tenth is close enough.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Bytes read from a socket in one call. Large enough for a whole TLS burst, small enough to stay in the cache.
+pub(crate) const SCRATCH_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    static ALARMS: RefCell<Vec<Weak<Bell>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static OUTGOING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The worker's time, at most a tick old. Good for idle times and dates, not for latencies.
+pub(crate) fn now() -> Instant {
+    NOW.get().unwrap_or_else(refresh_clock)
+}
+
+/// Reads the real clock and lets every later `now()` profit.
+pub(crate) fn refresh_clock() -> Instant {
+    let now = Instant::now();
+    NOW.set(Some(now));
+    now
+}
+
+/// Lends the worker's reading buffer. It holds nothing between two calls, so it must not be lent across an await;
+/// a closure cannot await.
+pub(crate) fn with_scratch<R>(use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.is_empty() {
+            scratch.resize(SCRATCH_SIZE, 0);
+        }
+        use_it(scratch)
+    })
+}
+
+/// Lends the worker's writing buffer, empty.
+pub(crate) fn with_outgoing<R>(use_it: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    OUTGOING.with_borrow_mut(|outgoing| {
+        outgoing.clear();
+        use_it(outgoing)
+    })
+}
+
+/// A deadline of one task. Moving it is a store; a sweep per tick looks at all of them.
+#[derive(Debug)]
+pub(crate) struct Alarm(Rc<Bell>);
+
+#[derive(Debug)]
+struct Bell {
+    at: Cell<Option<Instant>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Alarm {
+    /// An alarm that is off.
+    pub(crate) fn new() -> Self {
+        let bell = Rc::new(Bell {
+            at: Cell::new(None),
+            waker: RefCell::new(None),
+        });
+        ALARMS.with_borrow_mut(|alarms| alarms.push(Rc::downgrade(&bell)));
+        Self(bell)
+    }
+
+    /// Rings at `at`, not before, and at most a tick later.
+    pub(crate) fn set(&self, at: Instant) {
+        self.0.at.set(Some(at));
+    }
+
+    /// Never rings until set again.
+    pub(crate) fn clear(&self) {
+        self.0.at.set(None);
+    }
+
+    /// Ready once the alarm has rung; else the task is woken when it does.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.0.at.get() {
+            Some(at) if at <= now() => return Poll::Ready(()),
+            Some(_) => {}
+            None => return Poll::Pending,
+        }
+        let mut waker = self.0.waker.borrow_mut();
+        match &mut *waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Polls `operation` until it is done, or gives `None` at `at`.
+    pub(crate) async fn race<T>(
+        &self,
+        at: Instant,
+        mut operation: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        self.set(at);
+        let outcome = poll_fn(|cx| match operation(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => self.poll(cx).map(|()| None),
+        })
+        .await;
+        self.clear();
+        outcome
+    }
+
+    /// Polls `operation` until it is done, or gives `None` once `period` has passed since `last_active()`.
+    /// Activity only moves what that closure returns; the alarm itself is moved when it rings.
+    pub(crate) async fn while_active<T>(
+        &self,
+        period: Duration,
+        last_active: impl Fn() -> Instant,
+        mut operation: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        self.set(last_active() + period);
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(value) = operation(cx) {
+                return Poll::Ready(Some(value));
+            }
+            while self.poll(cx).is_ready() {
+                let at = last_active() + period;
+                if at <= now() {
+                    return Poll::Ready(None);
+                }
+                self.set(at);
+            }
+            Poll::Pending
+        })
+        .await;
+        self.clear();
+        outcome
+    }
+}
+
+/// Refreshes the clock and rings what is due; runs on every worker for as long as it lives.
+async fn sweep() {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        ring(refresh_clock());
+    }
+}
+
+fn ring(now: Instant) {
+    ALARMS.with_borrow_mut(|alarms| {
+        alarms.retain(|bell| {
+            let Some(bell) = bell.upgrade() else {
+                return false;
+            };
+            if bell.at.get().is_some_and(|at| at <= now)
+                && let Some(waker) = bell.waker.borrow_mut().take()
+            {
+                waker.wake();
+            }
+            true
+        });
+    });
+}
+
+/// How many workers to run when the operator does not say: the CPUs this process may use, by affinity and by
+/// cgroup quota.
+pub(crate) fn count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Starts a worker thread that runs `main` to its end on a runtime of its own; tasks may be spawned locally there.
+///
+/// # Errors
+/// When the system gives no thread or no event queue.
+pub(crate) fn start<F>(
+    index: usize,
+    main: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let (ready, started) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                // Handshakes are the longest tasks; 61, the default, of them would keep sockets waiting 10 ms.
+                .event_interval(31)
+                .build_local(tokio::runtime::LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            drop(ready.send(Ok(())));
+            runtime.block_on(async {
+                let sweeper = tokio::task::spawn_local(sweep());
+                main().await;
+                sweeper.abort();
+            });
+        })?;
+    match started.recv() {
+        Ok(outcome) => outcome.map(|()| thread),
+        Err(_) => Err(io::Error::other("the worker ended before it began")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a future on a runtime whose clock only moves when nothing else can, with this module's clock on it.
+    fn on_paused_clock<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(future)
+    }
+
+    async fn ticking(rounds: u32) {
+        let start = Instant::now();
+        for round in 1..=rounds {
+            let now = start + TICK * round;
+            NOW.set(Some(now));
+            ring(now);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn alarm_rings_at_its_time_and_not_before() {
+        on_paused_clock(async {
+            refresh_clock();
+            let alarm = Alarm::new();
+            let at = now() + TICK * 3;
+            let (outcome, ()) = tokio::join!(
+                async {
+                    let none = alarm.race::<()>(at, |_| Poll::Pending).await;
+                    assert!(now() >= at);
+                    none
+                },
+                ticking(5)
+            );
+            assert_eq!(outcome, None);
+        });
+    }
+
+    #[test]
+    fn activity_puts_the_end_off() {
+        on_paused_clock(async {
+            let start = refresh_clock();
+            let alarm = Alarm::new();
+            let last_active = Cell::new(start);
+            let ended = async {
+                let idle = alarm
+                    .while_active::<()>(TICK * 2, || last_active.get(), |_| Poll::Pending)
+                    .await;
+                assert_eq!(idle, None);
+                now()
+            };
+            let active = async {
+                tokio::task::yield_now().await;
+                last_active.set(start + TICK * 3);
+                ticking(8).await;
+            };
+            let (ended, ()) = tokio::join!(ended, active);
+            assert!(ended >= start + TICK * 5, "{:?}", ended - start);
+        });
+    }
+
+    #[test]
+    fn dropped_alarms_are_forgotten() {
+        let alarm = Alarm::new();
+        drop(alarm);
+        ring(Instant::now());
+        assert_eq!(ALARMS.with_borrow(Vec::len), 0);
+    }
+}
