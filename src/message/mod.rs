@@ -1,17 +1,21 @@
-//! What travels: request, response, and the rules that every HTTP hop obeys. Never knows a
-//! configuration or a target.
+//! What travels: request, response, and the rules that every HTTP hop obeys. Never knows a rule or a target.
 
 mod body;
 mod client;
+pub(crate) mod error;
+pub(crate) mod headers;
+mod trace_id;
 mod upload;
 
 pub(crate) use body::{Body, Broken, Duplex, Size};
 pub(crate) use client::{Client, TlsFacts};
+pub(crate) use error::Error;
 pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push};
 
 use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
+use smallvec::SmallVec;
 
 use crate::http1::Casing;
 
@@ -66,6 +70,9 @@ pub(crate) struct Response {
     pub(crate) casing: Casing,
     pub(crate) body: Body,
 }
+
+/// Where a header value is built: on the stack unless it is long.
+type Buffer = SmallVec<[u8; 128]>;
 
 /// Splits `host:port`; the brackets of an IPv6 literal stay with the host (RFC 3986 §3.2.2).
 fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
