@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, S
 use http::{Method, StatusCode};
 
 use super::{Body, Response};
-use crate::http1::Casing;
+use crate::http1::{Casing, Malformed};
 
 /// A request that gets no answer of a target. ALB user guide, "Troubleshoot your Application Load Balancers".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -122,13 +122,25 @@ impl Answer {
 
     pub(crate) fn body(self, content: &Bytes) -> Body {
         match self {
-            Self::Whole if !content.is_empty() => Body::Full(content.clone()),
-            Self::Whole | Self::HeadOnly => Body::Empty,
+            Self::Whole => Body::full(content.clone()),
+            Self::HeadOnly => Body::Empty,
         }
     }
 }
 
 impl Error {
+    /// What it means that a client's bytes were refused. Not a `From`: a target's bytes are refused by the same names,
+    /// and a `?` must not blame the client for them.
+    pub(crate) fn of_request(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Syntax(what) => Self::MalformedRequest(what),
+            Malformed::LineTooLong => Self::UriTooLong,
+            Malformed::HeadTooLarge => Self::HeadTooLarge,
+            Malformed::Version => Self::HttpVersionNotSupported,
+            Malformed::TransferCoding => Self::TransferEncodingNotImplemented,
+        }
+    }
+
     /// The one table. Where the request's end is unknown or its sender is gone, the connection cannot go on
     /// (RFC 9112 §9.3).
     pub(crate) fn verdict(self) -> Verdict {

@@ -128,7 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn our_id_is_in_it_once_whatever_came(values in proptest::collection::vec("[RSotelf=;a ]{0,20}|Root=1;|Self=2;", 0..4)) {
+        fn our_id_is_in_it_once_whatever_came(
+            values in proptest::collection::vec("[RSotelf=;a ]{0,20}|Root=1;|Self=2;", 0..4),
+        ) {
             let values: Vec<_> = values.iter().map(String::as_str).collect();
             prop_assert_eq!(next_of(&values).matches(OURS).count(), 1);
         }
