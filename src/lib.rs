@@ -1,9 +1,12 @@
-mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
-mod message;
+//! albedo: a software application load balancer with the data model and the behaviour of AWS's.
+//!
+//! The rooms of the house, from the cellar up; a room may name only rooms listed above it. The order is also the
+//! order of reading, and, from `listener` back to `upstream`, a request's way through the house.
+
 pub mod model; // what the user said
 mod tls; // keys and locks; one stream type, plain or TLS
-mod worker; // threads, clock, alarms // what travels
-
-mod action; // what to do
-
-mod rule; // which door
+mod worker; // threads, clock, alarms
+mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
+mod message; // what travels
+mod action; // what to do              |
+mod rule; // which door                |

@@ -1,5 +1,13 @@
-//! Keys and locks, both sides. Never knows HTTP.
+//! Keys and locks, both sides: certificates, the choice among them by SNI, policies, settings for clients and targets.
+//! Never knows HTTP, never lets the bytes of a private key into a log or an error.
 
+pub(crate) mod certificate;
+pub(crate) mod client;
+mod error;
+pub(crate) mod policy;
+pub(crate) mod server;
 mod stream;
+mod x509;
 
+pub(crate) use error::Error;
 pub(crate) use stream::Stream;
