@@ -8,5 +8,6 @@ mod tls; // keys and locks; one stream type, plain or TLS
 mod worker; // threads, clock, alarms
 mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
 mod message; // what travels
+mod upstream; // how to talk           ^ response
 mod action; // what to do              |
 mod rule; // which door                |
