@@ -414,6 +414,9 @@ pub(super) mod tests {
             let older = pem_section(label, x509::tests::inside_pkcs8(key.serialized_der()));
             assert!(load(&pair(&chain, &key.serialize_pem())).is_ok());
             assert!(load(&pair(&chain, &older)).is_ok(), "{label}");
+            // `openssl ecparam -genkey` writes this section first.
+            let after_parameters = pem_section("EC PARAMETERS", &[6, 0]) + &older;
+            assert!(load(&pair(&chain, &after_parameters)).is_ok(), "{label}");
         }
     }
 
