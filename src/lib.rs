@@ -8,6 +8,13 @@ mod tls; // keys and locks; one stream type, plain or TLS
 mod worker; // threads, clock, alarms
 mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
 mod message; // what travels
+mod drain; // "finish, please"
+mod telemetry; // what we tell the operator
 mod upstream; // how to talk           ^ response
+mod target; // who                     |
 mod action; // what to do              |
 mod rule; // which door                |
+mod snapshot; // the furniture         |
+mod proxy; // the life of a request    |
+mod listener; // the front door        v request
+mod control; // who may change things

@@ -10,7 +10,9 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
 
 /// How coarse the clock is when nothing refreshes it: idle timeouts are whole seconds, a tenth is close enough.
 const TICK: Duration = Duration::from_millis(100);
@@ -19,10 +21,18 @@ const TICK: Duration = Duration::from_millis(100);
 pub(crate) const SCRATCH_SIZE: usize = 64 * 1024;
 
 thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    static EPOCH_SECONDS: Cell<Option<u32>> = const { Cell::new(None) };
+    static DATE: RefCell<Option<(u32, HeaderValue)>> = const { RefCell::new(None) };
     static ALARMS: RefCell<Vec<Weak<Bell>>> = const { RefCell::new(Vec::new()) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static OUTGOING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Which worker this is, counted from 0.
+pub(crate) fn index() -> usize {
+    INDEX.get()
 }
 
 /// The worker's time, at most a tick old. Good for idle times and dates, not for latencies.
@@ -35,6 +45,40 @@ pub(crate) fn refresh_clock() -> Instant {
     let now = Instant::now();
     NOW.set(Some(now));
     now
+}
+
+/// The wall clock, read afresh: for records that people compare with other machines' records.
+pub(crate) fn system_now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Seconds since 1970, at most a tick old.
+pub(crate) fn epoch_seconds() -> u32 {
+    EPOCH_SECONDS.get().unwrap_or_else(read_wall_clock)
+}
+
+fn read_wall_clock() -> u32 {
+    let seconds = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    // Eight hexadecimal digits in X-Amzn-Trace-Id; they last until 2106.
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    EPOCH_SECONDS.set(Some(seconds));
+    seconds
+}
+
+/// The value of a Date header (RFC 9110 §5.6.7), made once a second.
+pub(crate) fn date() -> HeaderValue {
+    let now = epoch_seconds();
+    DATE.with_borrow_mut(|made| match made {
+        Some((at, date)) if *at == now => date.clone(),
+        made => {
+            let text =
+                httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
+            let date = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+            made.insert((now, date)).1.clone()
+        }
+    })
 }
 
 /// Lends the worker's reading buffer. It holds nothing between two calls, so it must not be lent across an await;
@@ -152,8 +196,20 @@ async fn sweep() {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        read_wall_clock();
         ring(refresh_clock());
     }
+}
+
+/// Wakes every task that waits with an alarm, so that it looks around: the worker is to drain.
+pub(crate) fn wake_all() {
+    ALARMS.with_borrow(|alarms| {
+        for bell in alarms.iter().filter_map(Weak::upgrade) {
+            if let Some(waker) = bell.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    });
 }
 
 fn ring(now: Instant) {
@@ -203,6 +259,7 @@ where
                 Err(error) => return drop(ready.send(Err(error))),
             };
             drop(ready.send(Ok(())));
+            INDEX.set(index);
             runtime.block_on(async {
                 let sweeper = tokio::task::spawn_local(sweep());
                 main().await;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 
-use crate::message::error::{Answer, own_response};
+use crate::message::{Answer, own_response};
 use crate::message::{Request, Response};
 use crate::model;
 

@@ -1,7 +1,77 @@
-//! What to do with a request. Never knows which rule sent it.
+//! What to do with a request once its rule is found. Never knows which rule sent it.
 
 mod fixed_response;
+mod forward;
 mod redirect;
 
 pub(crate) use fixed_response::FixedResponse;
+pub(crate) use forward::Forward;
 pub(crate) use redirect::Redirect;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::headers::Forwarding;
+use crate::message::{self, Client, Error, Exchange, Request, Response};
+use crate::model::{self, TargetGroupName};
+use crate::target::Group;
+use crate::worker::{self, Alarm};
+
+/// The actions of a rule: exactly one that ends it.
+#[derive(Debug)]
+pub(crate) struct Actions {
+    terminal: Terminal,
+}
+
+#[derive(Debug)]
+enum Terminal {
+    Forward(Forward),
+    FixedResponse(FixedResponse),
+    Redirect(Redirect),
+}
+
+/// What an action knows besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) forwarding: &'a Forwarding,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) alarm: &'a Alarm,
+}
+
+impl Actions {
+    /// Links the written actions to live groups. `group` finds every group that a checked configuration names.
+    pub(crate) fn build(
+        actions: &model::Actions,
+        group: impl FnOnce(&TargetGroupName) -> Arc<Group>,
+    ) -> Self {
+        let terminal = match &actions.terminal {
+            model::Action::Forward(forward) => Terminal::Forward(Forward::build(forward, group)),
+            model::Action::FixedResponse(fixed) => {
+                Terminal::FixedResponse(FixedResponse::build(fixed))
+            }
+            model::Action::Redirect(redirect) => Terminal::Redirect(Redirect::build(redirect)),
+        };
+        Self { terminal }
+    }
+
+    /// Answers the request.
+    pub(crate) async fn run(
+        &self,
+        request: Request,
+        hop: Hop<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Response, Error> {
+        match &self.terminal {
+            Terminal::Forward(forward) => forward.run(request, hop, exchange).await,
+            Terminal::FixedResponse(fixed) => {
+                exchange.action = message::Action::FixedResponse;
+                Ok(fixed.respond(&request, worker::date()))
+            }
+            Terminal::Redirect(redirect) => {
+                exchange.action = message::Action::Redirect;
+                redirect.respond(&request, hop.client, worker::date())
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{HeaderValue, LOCATION};
 
-use crate::message::error::{Answer, HTML, own_response, page};
+use crate::message::{Answer, HTML, own_response, page};
 use crate::message::{Client, Error, Request, Response};
 use crate::model;
 

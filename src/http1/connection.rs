@@ -2,7 +2,9 @@
 //! worker's scratch, and only what could not be used or sent at once is kept.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ const IDLE_MAX: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: RefCell<Stream>,
+    peer: SocketAddr,
     /// Read and not yet used.
     unread: RefCell<Pending>,
     /// Accepted and not yet sent.
@@ -41,9 +44,10 @@ pub(super) enum BodyState {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream, peer: SocketAddr) -> Self {
         Self {
             stream: RefCell::new(stream),
+            peer,
             unread: RefCell::default(),
             unsent: RefCell::default(),
             received: Cell::new(0),
@@ -68,9 +72,33 @@ impl Connection {
         self.last_active.get()
     }
 
+    /// Counts as activity: a connection that was idle begins something.
+    pub(crate) fn touch(&self) {
+        self.last_active.set(worker::now());
+    }
+
+    /// The socket's other end.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     /// Whether bytes wait that were read already, such as a pipelined request.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.borrow().is_empty()
+    }
+
+    /// How many such bytes.
+    pub(crate) fn unread_len(&self) -> usize {
+        self.unread.borrow().bytes().len()
+    }
+
+    /// How many bytes of a message body are still to be read; `None` where only its end can tell.
+    pub(crate) fn body_left(&self) -> Option<u64> {
+        match &*self.body.borrow() {
+            BodyState::None => Some(0),
+            BodyState::Reading => None,
+            BodyState::Abandoned(reader) => reader.left(),
+        }
     }
 
     /// Whether a message body is still open on the reading side.
@@ -83,17 +111,17 @@ impl Connection {
     pub(crate) fn poll_lend<R>(
         &self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> (usize, R),
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, R),
     ) -> Poll<io::Result<Option<R>>> {
         if self.has_unread() {
-            return Poll::Ready(Ok(Some(self.lend_unread(take))));
+            return Poll::Ready(Ok(Some(self.lend_unread(cx, take))));
         }
         worker::with_scratch(|scratch| {
             let count = ready!(self.poll_read(cx, scratch))?;
             if count == 0 {
                 return Poll::Ready(Ok(None));
             }
-            let (used, outcome) = take(&scratch[..count]);
+            let (used, outcome) = take(cx, &scratch[..count]);
             self.unread.borrow_mut().extend(&scratch[used..count]);
             Poll::Ready(Ok(Some(outcome)))
         })
@@ -103,12 +131,12 @@ impl Connection {
     pub(crate) fn poll_lend_more<R>(
         &self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> (usize, R),
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, R),
     ) -> Poll<io::Result<Option<R>>> {
         if ready!(self.poll_read_ahead(cx))? == 0 {
             return Poll::Ready(Ok(None));
         }
-        Poll::Ready(Ok(Some(self.lend_unread(take))))
+        Poll::Ready(Ok(Some(self.lend_unread(cx, take))))
     }
 
     /// Reads more behind what is unread; 0 is the end of the stream. The caller bounds how much may gather.
@@ -120,9 +148,13 @@ impl Connection {
         })
     }
 
-    fn lend_unread<R>(&self, take: impl FnOnce(&[u8]) -> (usize, R)) -> R {
+    fn lend_unread<R>(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, R),
+    ) -> R {
         let mut unread = self.unread.borrow_mut();
-        let (used, outcome) = take(unread.bytes());
+        let (used, outcome) = take(cx, unread.bytes());
         unread.advance(used);
         outcome
     }
@@ -201,7 +233,7 @@ impl Connection {
 /// Where the idle connections of one target live, on one worker; a body that ends well brings its connection home.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
-    idle: RefCell<std::collections::VecDeque<Idle>>,
+    idle: RefCell<VecDeque<Idle>>,
 }
 
 #[derive(Debug)]
@@ -211,6 +243,10 @@ struct Idle {
 }
 
 impl Home {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+
     /// Keeps an idle connection for the next request.
     pub(crate) fn put(&self, connection: Rc<Connection>) {
         let mut idle = self.idle.borrow_mut();

@@ -289,3 +289,255 @@ fn expectation(version: Version, headers: &HeaderMap) -> Result<Expectation, Mal
         _ => Err(Malformed::Syntax("the expectation is not 100-continue")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<(RequestHead, usize)>, Malformed> {
+        parse_request(text.as_bytes())
+    }
+
+    fn head(text: &str) -> RequestHead {
+        parse(text).unwrap().unwrap().0
+    }
+
+    /// A request with these lines between its request line and its empty line.
+    fn with(lines: &str) -> Result<Option<(RequestHead, usize)>, Malformed> {
+        parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"))
+    }
+
+    #[test]
+    fn a_head_is_read_to_its_empty_line_and_no_further() {
+        let text = "GET /a?b HTTP/1.1\r\nHost: x:80\r\nX-Some: thing\r\n\r\nGET /next";
+        let (head, length) = parse(text).unwrap().unwrap();
+        assert_eq!(
+            (head.method, &head.target[..], &head.authority[..]),
+            (Method::GET, &b"/a?b"[..], &b"x:80"[..])
+        );
+        assert_eq!(&text[length..], "GET /next");
+        for cut in 0..length {
+            assert!(parse(&text[..cut]).unwrap().is_none(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn one_empty_line_before_a_request_is_forgiven_and_counted() {
+        let (_, length) = parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert_eq!(length, 29);
+        assert!(parse("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn lines_end_in_crlf_and_nothing_else() {
+        for text in [
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\rc\r\n\r\n",
+            "GET / HTTP/1.1\n\rHost: a\n\r\n\r",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubtful_request_lines_are_refused() {
+        for line in [
+            " GET / HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET /  HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET /a b HTTP/1.1",
+            "GET\t/ HTTP/1.1",
+            "GET /#f HTTP/1.1",
+            "GET / http/1.1",
+            "GET /",
+            "GET",
+            "G@T / HTTP/1.1",
+            "GET a HTTP/1.1",
+            "GET * HTTP/1.1",
+            "GET ftp://a/ HTTP/1.1",
+            "GET http:///a HTTP/1.1",
+            "GET http://u@a/ HTTP/1.1",
+            "GET http://a:port/ HTTP/1.1",
+            "GET /\u{7f} HTTP/1.1",
+        ] {
+            assert!(
+                parse(&format!("{line}\r\nHost: a\r\n\r\n")).is_err(),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_versions_are_told_apart_from_nonsense() {
+        for line in [
+            "GET / HTTP/2.0",
+            "PRI * HTTP/2.0",
+            "GET / HTTP/1.2",
+            "GET / HTTP/3.0",
+        ] {
+            assert_eq!(
+                parse(&format!("{line}\r\nHost: a\r\n\r\n")).unwrap_err(),
+                Malformed::Version,
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn doubtful_headers_are_refused() {
+        for lines in [
+            ": x\r\n",
+            "name : x\r\n",
+            " name: x\r\n",
+            "name\r\n",
+            "a: b\r\n c\r\n",
+            "a: b\0\r\n",
+            "a: b\u{1}\r\n",
+            "a\u{e9}: b\r\n",
+            "Host: b\r\n",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+            "Transfer-Encoding: \u{b}chunked\r\n",
+            "Transfer-Encoding : chunked\r\n",
+            "Expect: 100-continuez\r\n",
+        ] {
+            assert!(with(lines).is_err(), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_one_and_valid_and_an_absolute_target_wins() {
+        assert!(parse("GET / HTTP/1.1\r\n\r\n").is_err());
+        assert!(
+            parse("GET / HTTP/1.0\r\n\r\n")
+                .unwrap()
+                .unwrap()
+                .0
+                .authority
+                .is_empty()
+        );
+        for host in [
+            "", "a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "[]", "[::g]", "a:1:2", "[::1]x",
+            "a,b c",
+        ] {
+            assert!(
+                parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).is_err(),
+                "{host:?}"
+            );
+        }
+        for host in [
+            "a", "a.b", "a:80", "a:", "[::1]", "[::1]:80", "1.2.3.4", "a_b", "A.B",
+        ] {
+            assert_eq!(
+                &head(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).authority[..],
+                host.as_bytes()
+            );
+        }
+        let absolute = head("GET HTTP://b.c:81/d?e HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(
+            (&absolute.authority[..], &absolute.target[..]),
+            (&b"b.c:81"[..], &b"/d?e"[..])
+        );
+        assert_eq!(
+            &head("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
+            b"/"
+        );
+        assert_eq!(
+            &head("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
+            b"/?q"
+        );
+        assert_eq!(
+            &head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
+            b"*"
+        );
+    }
+
+    #[test]
+    fn connections_persist_as_the_version_says() {
+        assert_eq!(
+            with("").unwrap().unwrap().0.persistence,
+            Persistence::KeepAlive
+        );
+        assert_eq!(
+            with("Connection: x, Close\r\n")
+                .unwrap()
+                .unwrap()
+                .0
+                .persistence,
+            Persistence::Close
+        );
+        let old = |lines: &str| head(&format!("GET / HTTP/1.0\r\n{lines}\r\n")).persistence;
+        assert_eq!(old(""), Persistence::Close);
+        assert_eq!(old("Connection: Keep-Alive\r\n"), Persistence::KeepAlive);
+    }
+
+    #[test]
+    fn only_http_1_1_expects() {
+        assert_eq!(
+            with("Expect: 100-Continue\r\n")
+                .unwrap()
+                .unwrap()
+                .0
+                .expectation,
+            Expectation::Continue
+        );
+        assert_eq!(
+            head("GET / HTTP/1.0\r\nExpect: x\r\n\r\n").expectation,
+            Expectation::Nothing
+        );
+    }
+
+    #[test]
+    fn limits_are_those_of_alb_whole_or_not() {
+        let line = format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a".repeat(REQUEST_LINE_MAX)
+        );
+        assert_eq!(parse(&line).unwrap_err(), Malformed::LineTooLong);
+        assert_eq!(
+            parse(&line[..REQUEST_LINE_MAX + 20]).unwrap_err(),
+            Malformed::LineTooLong
+        );
+        let header = format!("a: {}\r\n", "b".repeat(HEADER_MAX + 2));
+        assert_eq!(with(&header).unwrap_err(), Malformed::HeadTooLarge);
+        let open = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", header.trim_end());
+        assert_eq!(parse(&open).unwrap_err(), Malformed::HeadTooLarge);
+        assert_eq!(
+            with(&"a: b\r\n".repeat(HEADERS_MAX)).unwrap_err(),
+            Malformed::HeadTooLarge
+        );
+        let head = format!("a: {}\r\n", "b".repeat(1000)).repeat(66);
+        assert_eq!(with(&head).unwrap_err(), Malformed::HeadTooLarge);
+        assert_eq!(
+            parse(&format!("GET / HTTP/1.1\r\n{head}")).unwrap_err(),
+            Malformed::HeadTooLarge
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_parser(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            drop(parse_request(&bytes));
+        }
+
+        #[test]
+        fn no_heads_panic_the_parser(text in "(GET|POST|HEAD) /[a-z/?#*]{0,9} HTTP/1.[01]\r\n([A-Za-z-]{0,9}[: ]{0,2}[ -~\t]{0,20}\r?\n){0,5}\r\n") {
+            drop(parse(&text));
+        }
+
+        #[test]
+        fn a_prefix_of_a_good_head_is_never_refused(value in "[a-z ]{0,40}", cut in 0_usize..60) {
+            let text = format!("GET /x HTTP/1.1\r\nHost: a\r\nName: {value}\r\n\r\n");
+            prop_assert!(parse(&text[..cut.min(text.len())]).is_ok());
+        }
+    }
+}

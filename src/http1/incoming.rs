@@ -81,10 +81,7 @@ impl Incoming {
 
     /// How many bytes are to come, where that is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
-        match self.reader {
-            Reader::Length(left) => Some(left),
-            Reader::Chunked(_) | Reader::UntilClose => None,
-        }
+        self.reader.left()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -95,7 +92,7 @@ impl Incoming {
     pub(crate) fn poll_lend<R>(
         &mut self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> R,
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Result<Option<R>, Broken>> {
         let mut take = Some(take);
         loop {
@@ -103,11 +100,13 @@ impl Incoming {
                 return Poll::Ready(Ok(None));
             };
             let reader = &mut self.reader;
-            let lent = ready!(connection.poll_lend(cx, |bytes| match reader.piece(bytes) {
-                Ok((used, [])) => (used, Ok(None)),
-                Ok((used, piece)) => (used, Ok(take.take().map(|take| take(piece)))),
-                Err(malformed) => (0, Err(malformed)),
-            }))?;
+            let lent = ready!(
+                connection.poll_lend(cx, |cx, bytes| match reader.piece(bytes) {
+                    Ok((used, [])) => (used, Ok(None)),
+                    Ok((used, piece)) => (used, Ok(take.take().map(|take| take(cx, piece)))),
+                    Err(malformed) => (0, Err(malformed)),
+                })
+            )?;
             match lent {
                 None if matches!(self.reader, Reader::UntilClose) => self.connection = None,
                 None => return Poll::Ready(Err(Broken::Closed)),
@@ -135,6 +134,14 @@ impl Incoming {
 }
 
 impl Reader {
+    /// How many bytes are to come, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self {
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+
     /// The next piece of the body in `bytes`, and how many of `bytes` it takes to get there.
     fn piece<'a>(&mut self, bytes: &'a [u8]) -> Result<(usize, &'a [u8]), Malformed> {
         match self {

@@ -4,6 +4,7 @@
 mod casing;
 mod chunked;
 mod connection;
+mod encode;
 mod framing;
 mod head;
 mod incoming;
@@ -12,6 +13,7 @@ mod response_head;
 pub(crate) use casing::Casing;
 pub(crate) use chunked::{LAST_CHUNK, chunk_head};
 pub(crate) use connection::{Connection, Home};
+pub(crate) use encode::{FramingHeader, encode_request, encode_response};
 pub(crate) use framing::Framing;
 pub(crate) use head::{Expectation, Persistence, RequestHead, parse_request};
 pub(crate) use incoming::{Broken, Incoming};

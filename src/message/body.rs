@@ -86,12 +86,12 @@ impl Body {
     pub(crate) fn poll_lend<R>(
         &mut self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]) -> R,
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Result<Option<R>, Broken>> {
         match self {
             Self::Empty => Poll::Ready(Ok(None)),
             Self::Full(bytes) => {
-                let outcome = take(bytes);
+                let outcome = take(cx, bytes);
                 *self = Self::Empty;
                 Poll::Ready(Ok(Some(outcome)))
             }
@@ -101,7 +101,9 @@ impl Body {
                 match ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()? {
                     None => return Poll::Ready(Ok(None)),
                     Some(frame) => match frame.data_ref() {
-                        Some(data) if !data.is_empty() => return Poll::Ready(Ok(Some(take(data)))),
+                        Some(data) if !data.is_empty() => {
+                            return Poll::Ready(Ok(Some(take(cx, data))));
+                        }
                         _ => {}
                     },
                 }

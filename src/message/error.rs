@@ -219,6 +219,7 @@ pub(crate) fn own_response(
         headers,
         casing: Casing::default(),
         body: answer.body(content),
+        outstanding: None,
     }
 }
 

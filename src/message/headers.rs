@@ -21,6 +21,11 @@ const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const X_AMZN_TLS_VERSION: HeaderName = HeaderName::from_static("x-amzn-tls-version");
 const X_AMZN_TLS_CIPHER_SUITE: HeaderName = HeaderName::from_static("x-amzn-tls-cipher-suite");
 
+/// The X-Amzn-Trace-Id of a request.
+pub(crate) fn trace_id(request: &Request) -> Option<HeaderValue> {
+    request.headers.get(X_AMZN_TRACE_ID).cloned()
+}
+
 /// What the load balancer's attributes and the listener say about headers.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarding {

@@ -2,15 +2,19 @@
 
 mod body;
 mod client;
-pub(crate) mod error;
+mod error;
+mod exchange;
 pub(crate) mod headers;
+mod outstanding;
 mod trace_id;
 mod upload;
 
 pub(crate) use body::{Body, Broken, Duplex, Size};
 pub(crate) use client::{Client, TlsFacts};
-pub(crate) use error::Error;
-pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push};
+pub(crate) use error::{Answer, ClientConnection, Error, HTML, own_response, page, reason_phrase};
+pub(crate) use exchange::{Action, Asked, ConnectionId, Exchange, Kind, MatchedRule};
+pub(crate) use outstanding::{Outstanding, OutstandingCount};
+pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push, push_end};
 
 use bytes::Bytes;
 use http::header::HeaderMap;
@@ -69,6 +73,8 @@ pub(crate) struct Response {
     /// How the target spelled its header names; empty for answers of our own.
     pub(crate) casing: Casing,
     pub(crate) body: Body,
+    /// The target's count of requests in progress, one lower once this answer is gone.
+    pub(crate) outstanding: Option<Outstanding>,
 }
 
 /// Where a header value is built: on the stack unless it is long.

@@ -14,15 +14,17 @@ pub(crate) struct Upload {
     body: Body,
     framing: Outgoing,
     connection: Rc<http1::Connection>,
-    /// Whether the last poll stood still because the client had nothing for us.
+    /// Whether any piece of the body has been taken from its source.
+    begun: bool,
+    /// Who the last poll waited for.
     pub(crate) waits_for: WaitsFor,
 }
 
-/// How the body's end is shown to the target.
+/// How a body's end is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outgoing {
-    /// By a Content-Length in the head.
-    Length,
+    /// By a Content-Length in the head, or by closing.
+    Plain,
     /// By a last chunk.
     Chunked,
 }
@@ -49,7 +51,16 @@ impl Upload {
             body,
             framing,
             connection,
+            begun: false,
             waits_for: WaitsFor::Target,
+        }
+    }
+
+    /// Sends the head, and with it the first piece of the body where that is at hand.
+    pub(crate) fn begin(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Stopped> {
+        match self.poll_piece(cx, head) {
+            Poll::Pending => self.connection.push(cx, &[head]).map_err(Stopped::Target),
+            Poll::Ready(outcome) => outcome,
         }
     }
 
@@ -58,45 +69,74 @@ impl Upload {
         loop {
             self.waits_for = WaitsFor::Target;
             ready!(self.connection.poll_flush(cx)).map_err(Stopped::Target)?;
-            if self.body.is_done() && self.framing == Outgoing::Length {
+            if self.framing == Outgoing::Plain && self.body.is_done() {
                 return Poll::Ready(Ok(()));
             }
             self.waits_for = WaitsFor::Client;
-            let (framing, connection) = (self.framing, &self.connection);
-            // The context serves two borrowers in one call: the body registers its waker, then lends.
-            let waker = cx.waker().clone();
-            let pushed = ready!(self.body.poll_lend(cx, |piece| {
-                let mut cx = Context::from_waker(&waker);
-                push(connection, &mut cx, framing, piece)
-            }))
-            .map_err(Stopped::Client)?;
-            match pushed {
-                Some(outcome) => outcome.map_err(Stopped::Target)?,
-                None if self.framing == Outgoing::Chunked => {
-                    self.connection
-                        .push(cx, &[http1::LAST_CHUNK])
-                        .map_err(Stopped::Target)?;
-                    self.framing = Outgoing::Length;
-                    self.body = Body::Empty;
-                }
-                None => self.body = Body::Empty,
-            }
+            ready!(self.poll_piece(cx, &[]))?;
         }
+    }
+
+    /// The body, if no piece of it was taken yet.
+    pub(crate) fn into_untouched(self) -> Option<Body> {
+        (!self.begun).then_some(self.body)
+    }
+
+    /// Takes the next piece, or the end, and pushes it behind `before`.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, before: &[u8]) -> Poll<Result<(), Stopped>> {
+        let Self {
+            body,
+            framing,
+            connection,
+            ..
+        } = self;
+        let pushed = ready!(body.poll_lend(cx, |cx, piece| push(
+            connection, cx, before, *framing, piece
+        )));
+        self.begun = true;
+        let outcome = match pushed.map_err(Stopped::Client)? {
+            Some(outcome) => outcome,
+            None => {
+                let end = std::mem::replace(&mut self.framing, Outgoing::Plain);
+                self.body = Body::Empty;
+                push_end(&self.connection, cx, before, end)
+            }
+        };
+        Poll::Ready(outcome.map_err(Stopped::Target))
     }
 }
 
-/// Writes one piece of a body to a connection, as a chunk where the framing wants one.
+/// Pushes one piece of a body behind `before`, as a chunk where the framing wants one.
 pub(crate) fn push(
     connection: &http1::Connection,
     cx: &mut Context<'_>,
+    before: &[u8],
     framing: Outgoing,
     piece: &[u8],
 ) -> io::Result<()> {
     match framing {
-        Outgoing::Length => connection.push(cx, &[piece]),
+        Outgoing::Plain => connection.push(cx, &[before, piece]),
         Outgoing::Chunked => connection.push(
             cx,
-            &[http1::chunk_head(piece.len(), &mut [0; 18]), piece, b"\r\n"],
+            &[
+                before,
+                http1::chunk_head(piece.len(), &mut [0; 18]),
+                piece,
+                b"\r\n",
+            ],
         ),
+    }
+}
+
+/// Pushes what shows the end of a body behind `before`.
+pub(crate) fn push_end(
+    connection: &http1::Connection,
+    cx: &mut Context<'_>,
+    before: &[u8],
+    framing: Outgoing,
+) -> io::Result<()> {
+    match framing {
+        Outgoing::Plain => connection.push(cx, &[before]),
+        Outgoing::Chunked => connection.push(cx, &[before, http1::LAST_CHUNK]),
     }
 }

@@ -1,4 +1,56 @@
-//! How to talk to one target: its addresses, its connections, HTTP/1.1 over them.
-//! Never chooses a target and never decides what a failure means.
+//! How to talk to one address: connect, keep idle connections, send a request, read the answer. Never knows target
+//! groups, health or rules.
 
+mod connect;
+mod error;
+mod http1;
+mod pool;
 pub(crate) mod resolve;
+
+pub(crate) use connect::{CONNECT_TIMEOUT, Tls, connect};
+pub(crate) use error::{Error, Failure, Replay};
+pub(crate) use http1::{Answer, send};
+pub(crate) use pool::{PoolId, sweep};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+/// Where one target is and how to speak to it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pool: PoolId,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    tls: Option<Tls>,
+}
+
+impl Upstream {
+    /// A target at these addresses, of which there may be none yet. `pool` is never given to another.
+    pub(crate) fn new(pool: PoolId, addresses: Vec<SocketAddr>, tls: Option<Tls>) -> Self {
+        Self {
+            pool,
+            addresses: ArcSwap::from_pointee(addresses),
+            tls,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// Where the target is now, as far as is known.
+    pub(crate) fn addresses(&self) -> Arc<Vec<SocketAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// Replaces the addresses; connections to the old ones finish and are not used again once they close.
+    pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
+        self.addresses.store(Arc::new(addresses));
+    }
+
+    /// TLS toward the target, where it speaks TLS.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+}

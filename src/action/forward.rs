@@ -1,0 +1,149 @@
+//! Forward: choose a target, send, and where that is safe choose another one. Decides what an upstream's error means.
+
+use std::io;
+use std::sync::Arc;
+
+use http::Method;
+use smallvec::SmallVec;
+
+use super::Hop;
+use crate::http1::{self, Malformed};
+use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
+use crate::model::{self, TargetGroupName};
+use crate::target::{Group, Lease};
+use crate::upstream::{self, Answer, Failure, PoolId, Replay};
+use crate::worker;
+
+/// Most targets one request is sent to. A dead node costs a second try; a request that kills what it meets must not
+/// meet everything.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Forward to one target group.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    group: Arc<Group>,
+}
+
+impl Forward {
+    pub(super) fn build(
+        forward: &model::Forward,
+        group: impl FnOnce(&TargetGroupName) -> Arc<Group>,
+    ) -> Self {
+        Self {
+            group: group(&forward.target_groups[0].name),
+        }
+    }
+
+    pub(super) async fn run(
+        &self,
+        mut request: Request,
+        hop: Hop<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Response, Error> {
+        exchange.action = message::Action::Forward;
+        exchange.target_group = Some(self.group.name().clone());
+        let (seconds, random) = (
+            worker::epoch_seconds(),
+            [fastrand::u64(..), fastrand::u64(..)],
+        );
+        headers::toward_target(&mut request, hop.client, hop.forwarding, seconds, random)?;
+        exchange.trace_id = headers::trace_id(&request);
+        let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
+        let mut outcome = Error::NoTargets;
+        while tried.len() < ATTEMPTS_MAX {
+            let Some(lease) = self.group.pick(worker::index(), &tried) else {
+                break;
+            };
+            tried.push(lease.pool());
+            exchange.target = lease.upstream().addresses().first().copied();
+            match upstream::send(lease.upstream(), &mut request, hop.idle_timeout, hop.alarm).await
+            {
+                Ok(answer) => return Ok(self.answered(answer, lease, exchange)),
+                Err(failure) => {
+                    self.count_failure(&failure.error);
+                    let again = may_go_elsewhere(&failure, &request.method);
+                    outcome = meaning(failure.error);
+                    if !again {
+                        break;
+                    }
+                }
+            }
+        }
+        exchange.response_head = Some(worker::refresh_clock());
+        Err(outcome)
+    }
+
+    fn answered(&self, answer: Answer, lease: Lease, exchange: &mut Exchange) -> Response {
+        let Answer {
+            mut response,
+            address,
+            sent_at,
+        } = answer;
+        exchange.target = Some(address);
+        exchange.request_sent = Some(sent_at);
+        exchange.response_head = Some(worker::refresh_clock());
+        exchange.target_status = Some(response.status);
+        self.group.metrics.requests.increment(1);
+        self.group.metrics.count_response(response.status);
+        response.outstanding = Some(lease.into_outstanding());
+        response
+    }
+
+    fn count_failure(&self, error: &upstream::Error) {
+        match error {
+            upstream::Error::Connect(_)
+            | upstream::Error::ConnectTimeout
+            | upstream::Error::NoAddress => {
+                self.group.metrics.connection_errors.increment(1);
+            }
+            upstream::Error::Tls(_) | upstream::Error::TlsTimeout => {
+                self.group.metrics.tls_errors.increment(1)
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the request may be sent to another target: one that saw nothing of it did nothing, and an idempotent
+/// method may be repeated when a target broke off without a word (RFC 9110 §9.2.2). Silence is not repeated: the
+/// client has waited an idle timeout already.
+fn may_go_elsewhere(failure: &Failure, method: &Method) -> bool {
+    match failure.replay {
+        Replay::Untouched => !matches!(
+            failure.error,
+            upstream::Error::Client(_) | upstream::Error::ClientTimeout
+        ),
+        Replay::Unanswered => {
+            method.is_idempotent()
+                && matches!(
+                    failure.error,
+                    upstream::Error::Closed | upstream::Error::Broken(_)
+                )
+        }
+        Replay::Impossible => false,
+    }
+}
+
+/// What a fact about an attempt means to the client (ALB user guide, HTTP 502, 504 and 400).
+fn meaning(error: upstream::Error) -> Error {
+    match error {
+        upstream::Error::NoAddress => Error::TargetUnreachable,
+        upstream::Error::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Error::TargetRefused
+        }
+        upstream::Error::Connect(_) => Error::TargetUnreachable,
+        upstream::Error::ConnectTimeout => Error::ConnectTimeout,
+        upstream::Error::Tls(_) => Error::TargetTls,
+        upstream::Error::TlsTimeout => Error::TargetTlsTimeout,
+        upstream::Error::Closed => Error::TargetClosed,
+        upstream::Error::Broken(_) => Error::TargetReset,
+        upstream::Error::Malformed(Malformed::HeadTooLarge) => Error::TargetHeadTooLarge,
+        upstream::Error::Malformed(_) => Error::TargetMalformedResponse,
+        upstream::Error::Timeout => Error::TargetTimeout,
+        upstream::Error::Client(Broken::Http1(http1::Broken::Malformed(malformed))) => {
+            Error::of_request(malformed)
+        }
+        upstream::Error::Client(_) => Error::BodyIncomplete,
+        upstream::Error::ClientTimeout => Error::BodyTimeout,
+    }
+}

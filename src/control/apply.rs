@@ -1,0 +1,261 @@
+//! prepare → commit → retire. A configuration is applied whole or not at all.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use super::{Event, Readiness, Running, View};
+use crate::action::Actions;
+use crate::listener::{BindError, Listeners, Prepared};
+use crate::message::headers::Forwarding;
+use crate::model::{self, Config, Generation, Protocol};
+use crate::rule::Rules;
+use crate::snapshot::{Listener, Snapshot};
+use crate::target::{Plan, Registry, Unusable};
+use crate::telemetry::{AccessLog, Metrics, ProcessMetrics};
+use crate::tls::server::Http2Offer;
+use crate::{tls, worker};
+
+/// Why a configuration was not applied; nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejected {
+    #[error("listeners[{index}]: {error}")]
+    Certificate { index: usize, error: tls::Error },
+    #[error(transparent)]
+    TargetGroup(#[from] Unusable),
+    #[error("load_balancer.access_log: {0}")]
+    AccessLog(io::Error),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("no worker can be started: {0}")]
+    Workers(io::Error),
+    #[error("the load balancer has stopped")]
+    Stopped,
+}
+
+/// Owns what runs. Its parts are changed here and nowhere else.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    registry: Registry,
+    listeners: Listeners,
+    current: Arc<ArcSwap<Snapshot>>,
+    generation: Generation,
+    metrics: Arc<Metrics>,
+    process: ProcessMetrics,
+    access_log: Option<(model::AccessLog, AccessLog)>,
+    running: watch::Sender<Arc<Running>>,
+    readiness: watch::Sender<Readiness>,
+    /// Checks and look-ups of targets.
+    tasks: TaskTracker,
+}
+
+impl Controller {
+    /// Starts the workers and applies the first configuration.
+    ///
+    /// # Errors
+    /// As `apply`; nothing is left running then.
+    pub(crate) fn start(config: &Config) -> Result<(Self, View), Rejected> {
+        let workers = match config.workers {
+            model::Workers::Auto => worker::count(),
+            model::Workers::Count(count) => count.get(),
+        };
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(
+            Generation(0),
+            Vec::new(),
+        )));
+        let listeners = Listeners::start(
+            workers,
+            Arc::clone(&current),
+            config.load_balancer.idle_timeout,
+        )
+        .map_err(Rejected::Workers)?;
+        let tasks = TaskTracker::new();
+        let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
+        let process = metrics.process();
+        process
+            .workers
+            .set(u32::try_from(workers).unwrap_or(u32::MAX));
+        let nothing = Running {
+            generation: Generation(0),
+            listeners: Vec::new(),
+            groups: Vec::new(),
+        };
+        let (running, running_view) = watch::channel(Arc::new(nothing));
+        let (readiness, readiness_view) = watch::channel(Readiness::Ready);
+        let view = View {
+            readiness: readiness_view,
+            running: running_view,
+            metrics: Arc::clone(&metrics),
+        };
+        let registry = Registry::new(workers, tasks.clone());
+        let generation = Generation(0);
+        let mut controller = Self {
+            registry,
+            listeners,
+            current,
+            generation,
+            metrics,
+            process,
+            access_log: None,
+            running,
+            readiness,
+            tasks,
+        };
+        match controller.apply(config) {
+            Ok(_first) => Ok((controller, view)),
+            Err(rejected) => {
+                controller.listeners.stop();
+                Err(rejected)
+            }
+        }
+    }
+
+    /// Takes events until told to stop.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Apply(config, reply) => {
+                    let outcome = self.apply(&config);
+                    // Whoever asked may have left; what was applied stays.
+                    drop(reply.send(outcome));
+                }
+                Event::Finish(reply) => {
+                    self.readiness.send_replace(Readiness::Draining);
+                    let finished = self.listeners.finish();
+                    self.tasks.spawn(async move {
+                        finished.await;
+                        drop(reply.send(()));
+                    });
+                }
+                Event::Stop => break,
+            }
+        }
+        self.stop().await;
+    }
+
+    /// Runs `config` instead of what runs now.
+    ///
+    /// # Errors
+    /// When something it names cannot be used; then nothing has changed.
+    fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
+        // Prepare: everything that can fail, touching nothing that is live.
+        let access_log = self.open_access_log(config)?;
+        let plan = self.registry.plan(config, &self.metrics)?;
+        let settings = config
+            .listeners
+            .iter()
+            .map(tls_settings(config))
+            .collect::<Result<Vec<_>, _>>()?;
+        let prepared = self.listeners.prepare(&config.listeners)?;
+        let generation = self.generation.next();
+        let log = access_log.as_ref().map(|(_, log)| log);
+        let snapshot = self.snapshot(config, &plan, settings, &prepared, generation, log);
+        // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
+        // harmless, a new rule would not find an empty group so.
+        self.registry.commit(plan);
+        self.current.store(Arc::new(snapshot));
+        let listeners = config.listeners.iter().zip(&prepared);
+        let listeners = listeners
+            .map(|(listener, prepared)| (prepared.open().clone(), listener.protocol))
+            .collect();
+        // Retire: closed listeners and dropped groups end on their own.
+        self.listeners.commit(prepared);
+        self.access_log = access_log;
+        self.generation = generation;
+        self.process.generation.set(generation.0 as f64);
+        let groups = self.registry.groups(config);
+        self.running.send_replace(Arc::new(Running {
+            generation,
+            listeners,
+            groups,
+        }));
+        tracing::info!(%generation, "configuration applied");
+        Ok(generation)
+    }
+
+    fn open_access_log(
+        &self,
+        config: &Config,
+    ) -> Result<Option<(model::AccessLog, AccessLog)>, Rejected> {
+        let Some(wanted) = &config.load_balancer.access_log else {
+            return Ok(None);
+        };
+        match &self.access_log {
+            Some((open, log)) if open == wanted => Ok(Some((open.clone(), log.clone()))),
+            _ => {
+                let dropped = self.process.access_log_dropped.clone();
+                let log = AccessLog::open(wanted, &config.load_balancer.name, dropped)
+                    .map_err(Rejected::AccessLog)?;
+                Ok(Some((wanted.clone(), log)))
+            }
+        }
+    }
+
+    fn snapshot(
+        &self,
+        config: &Config,
+        plan: &Plan,
+        tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+        prepared: &[Prepared],
+        generation: Generation,
+        access_log: Option<&AccessLog>,
+    ) -> Snapshot {
+        let listeners =
+            config
+                .listeners
+                .iter()
+                .zip(tls)
+                .zip(prepared)
+                .map(|((listener, tls), prepared)| {
+                    let port = prepared.open().address.port();
+                    let group = |name: &_| {
+                        plan.group(name)
+                            .expect("a checked configuration names only groups it has")
+                    };
+                    let running = Listener {
+                        rules: Rules::build(listener, |actions| Actions::build(actions, group)),
+                        forwarding: Forwarding::build(&config.load_balancer, port),
+                        tls,
+                        idle_timeout: config.load_balancer.idle_timeout,
+                        client_keep_alive: config.load_balancer.client_keep_alive,
+                        metrics: self.metrics.listener(port, listener.protocol),
+                        access_log: access_log.cloned(),
+                    };
+                    (prepared.open().id, Arc::new(running))
+                });
+        Snapshot::new(generation, listeners.collect())
+    }
+
+    async fn stop(self) {
+        self.registry.stop();
+        self.listeners.stop();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Loads the certificates of one listener; nothing for HTTP.
+fn tls_settings(
+    config: &Config,
+) -> impl FnMut(&model::Listener) -> Result<Option<Arc<rustls::ServerConfig>>, Rejected> {
+    let offer = if config.load_balancer.http2 {
+        Http2Offer::Yes
+    } else {
+        Http2Offer::No
+    };
+    let mut index = 0;
+    move |listener| {
+        let settings = match listener.protocol {
+            Protocol::Http => Ok(None),
+            Protocol::Https => {
+                tls::server::config(&listener.certificates, listener.ssl_policy, offer).map(Some)
+            }
+        };
+        let settings = settings.map_err(|error| Rejected::Certificate { index, error });
+        index += 1;
+        settings
+    }
+}

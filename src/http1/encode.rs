@@ -1,0 +1,85 @@
+//! Heads back into bytes. Framing headers are written from what the body is, never copied from what a peer said.
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+
+use super::{Casing, Persistence};
+
+/// The framing header of a message that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FramingHeader {
+    /// Neither header: no body, or one that ends with the connection.
+    None,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// Writes a request head for an HTTP/1.1 target.
+pub(crate) fn encode_request(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &[u8],
+    headers: &HeaderMap,
+    casing: &Casing,
+    framing: FramingHeader,
+) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    encode_headers(out, headers, casing);
+    encode_framing(out, framing);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a response head for an HTTP/1.x client. `reason` is the phrase of the status line.
+pub(crate) fn encode_response(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    reason: &str,
+    headers: &HeaderMap,
+    casing: &Casing,
+    framing: FramingHeader,
+    persistence: Persistence,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    encode_headers(out, headers, casing);
+    encode_framing(out, framing);
+    out.extend_from_slice(match persistence {
+        Persistence::Close => b"Connection: close\r\n",
+        // RFC 9112 §9.3: an HTTP/1.0 client must be told that the connection stays. ALB tells everyone.
+        Persistence::KeepAlive => b"Connection: keep-alive\r\n".as_slice(),
+    });
+    out.extend_from_slice(b"\r\n");
+}
+
+fn encode_headers(out: &mut Vec<u8>, headers: &HeaderMap, casing: &Casing) {
+    let mut hint = 0;
+    for (name, value) in headers {
+        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
+            continue;
+        }
+        casing.write(name, &mut hint, out);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn encode_framing(out: &mut Vec<u8>, framing: FramingHeader) {
+    match framing {
+        FramingHeader::None => {}
+        FramingHeader::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        FramingHeader::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}

@@ -1,0 +1,81 @@
+//! Accepts sockets for one listener on one worker: a task per connection, a limit, a pause when the system has no
+//! more to give.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{self, Place};
+
+/// Most connections of one listener on one worker; beyond it they wait in the kernel's backlog.
+const CONNECTIONS_MAX: usize = 65_536;
+
+/// How long to wait when nothing can be accepted: long enough not to spin, short enough not to be noticed.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until told to stop, then closes the socket. Connections go on.
+pub(super) async fn run(
+    socket: std::net::TcpListener,
+    place: Rc<Place>,
+    open: Arc<AtomicUsize>,
+    stop: CancellationToken,
+) {
+    // Cannot fail on a worker: the socket is non-blocking and the event queue is there.
+    let Ok(socket) = TcpListener::from_std(socket) else {
+        return;
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                let counted = Open::count(&open);
+                let place_of_one = Rc::clone(&place);
+                place.drain.spawn(async move {
+                    connection::serve(tcp, peer, place_of_one).await;
+                    drop(counted);
+                });
+            }
+            // The client was gone before we looked.
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        while place.drain.open() >= CONNECTIONS_MAX && !stop.is_cancelled() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn is_about_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+/// One connection in the listener's count of open ones.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,225 @@
+//! What every connection of a listener knows: its client, and the rules that hold right now. Does the TLS handshake
+//! and hands over to HTTP/1.1 or HTTP/2.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Cache};
+use http::StatusCode;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::{http1, http2};
+use crate::drain::Drain;
+use crate::http1::Connection;
+use crate::message::{Client, ConnectionId, Exchange, Kind, TlsFacts, page};
+use crate::snapshot::{Listener, ListenerId, Snapshot};
+use crate::tls::{self, Stream};
+use crate::worker;
+
+/// Longest wait for a whole TLS handshake, first byte to last.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One listener on one worker.
+#[derive(Debug)]
+pub(super) struct Place {
+    id: ListenerId,
+    seen: RefCell<Seen>,
+    pub(super) drain: Drain,
+}
+
+/// The snapshot this worker looked at last, and this listener in it. Requests share the `Rc`: counting it up costs
+/// no other worker anything.
+#[derive(Debug)]
+struct Seen {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    snapshot: Arc<Snapshot>,
+    listener: Rc<Arc<Listener>>,
+}
+
+impl Place {
+    /// `None` when the current snapshot does not know this listener.
+    pub(super) fn new(
+        id: ListenerId,
+        current: Arc<ArcSwap<Snapshot>>,
+        drain: Drain,
+    ) -> Option<Self> {
+        let snapshot = current.load_full();
+        let listener = Rc::new(Arc::clone(snapshot.listener(id)?));
+        Some(Self {
+            id,
+            seen: RefCell::new(Seen {
+                cache: Cache::new(current),
+                snapshot,
+                listener,
+            }),
+            drain,
+        })
+    }
+
+    /// The listener as the newest snapshot has it; one that vanished stays as it was, for those who are still here.
+    pub(super) fn listener(&self) -> Rc<Arc<Listener>> {
+        let mut seen = self.seen.borrow_mut();
+        let Seen {
+            cache,
+            snapshot,
+            listener,
+        } = &mut *seen;
+        let newest = cache.load();
+        if !Arc::ptr_eq(newest, snapshot) {
+            *snapshot = Arc::clone(newest);
+            if let Some(newest) = snapshot.listener(self.id) {
+                *listener = Rc::new(Arc::clone(newest));
+            }
+        }
+        Rc::clone(listener)
+    }
+}
+
+/// One client connection, as its server loop knows it.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) client: Client,
+    pub(super) id: ConnectionId,
+    place: Rc<Place>,
+    since: Instant,
+}
+
+impl Front {
+    /// The listener's rules and limits, for one request.
+    pub(super) fn listener(&self) -> Rc<Arc<Listener>> {
+        self.place.listener()
+    }
+
+    /// A record of the request that begins now.
+    pub(super) fn begin(&self, kind: Kind) -> Exchange {
+        Exchange::begin(
+            &self.client,
+            self.id,
+            kind,
+            worker::refresh_clock(),
+            worker::system_now(),
+        )
+    }
+
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.listener().idle_timeout
+    }
+
+    /// Whether the connection should end when it is idle.
+    pub(super) fn is_draining(&self) -> bool {
+        self.place.drain.has_begun()
+    }
+
+    /// Whether the connection should end after this request: its time is up (`client_keep_alive`), or it drains.
+    pub(super) fn is_to_close(&self, listener: &Listener) -> bool {
+        self.is_draining() || self.expires(listener) <= worker::now()
+    }
+
+    /// When `client_keep_alive` is over.
+    pub(super) fn expires(&self, listener: &Listener) -> Instant {
+        self.since + listener.client_keep_alive
+    }
+}
+
+/// Serves one accepted socket to its end.
+pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
+    // A socket without a local address was reset while it waited.
+    let Ok(local) = tcp.local_addr() else { return };
+    let listener = place.listener();
+    let mut front = Front {
+        client: Client {
+            peer,
+            local,
+            tls: None,
+        },
+        id: ConnectionId(fastrand::u128(..).to_ne_bytes()),
+        place,
+        since: worker::now(),
+    };
+    let stream = match &listener.tls {
+        None => Stream::Plain(tcp),
+        // Boxed: a handshake is large and short, the connection after it small and long.
+        Some(config) => match Box::pin(handshake(tcp, Arc::clone(config), &listener)).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    drop(listener);
+    let protocol = match &stream {
+        Stream::Server(tls) => {
+            let facts = tls::server::facts(tls.get_ref().1);
+            front.client.tls = facts.map(|facts| TlsFacts {
+                version: facts.version,
+                cipher: facts.cipher,
+                server_name: facts.server_name.map(Into::into),
+            });
+            if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+                Speaks::Http2
+            } else {
+                Speaks::Http1
+            }
+        }
+        Stream::Plain(_) | Stream::Client(_) => Speaks::Http1,
+    };
+    match (protocol, stream) {
+        (Speaks::Http2, Stream::Server(tls)) => http2::serve(*tls, front).await,
+        (_, stream) => http1::serve(Rc::new(Connection::new(stream, peer)), front).await,
+    }
+}
+
+/// What was agreed on by ALPN.
+enum Speaks {
+    Http1,
+    Http2,
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    config: Arc<rustls::ServerConfig>,
+    listener: &Listener,
+) -> Option<Stream> {
+    let accept = TlsAcceptor::from(config).accept(tcp).into_fallible();
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
+        Ok(Ok(tls)) => return Some(Stream::Server(Box::new(tls))),
+        Ok(Err((error, tcp))) => {
+            listener.metrics.tls_errors.increment(1);
+            if speaks_http(&error) {
+                answer_in_clear(tcp).await;
+            }
+        }
+        Err(_elapsed) => listener.metrics.tls_errors.increment(1),
+    }
+    None
+}
+
+/// Whether the first byte was not TLS at all; most likely somebody typed `http://`.
+fn speaks_http(error: &std::io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(
+        inner,
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
+}
+
+/// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands. What it does with them is not
+/// waited for.
+async fn answer_in_clear(tcp: TcpStream) {
+    let page = page(StatusCode::BAD_REQUEST);
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nServer: awselb/2.0\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        page.len()
+    );
+    if tcp.writable().await.is_ok() {
+        // A fresh socket's buffer takes a page whole or the socket is gone.
+        let _ = tcp.try_write([head.as_bytes(), &page].concat().as_slice());
+    }
+}

@@ -1,0 +1,490 @@
+//! Our HTTP/1.1 server loop: read a head, let `proxy` answer, write the answer, again. Between two requests a
+//! connection holds no buffer and only this loop's small future.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode, Version, header};
+
+use super::connection::Front;
+use crate::http1::{
+    Connection, Expectation, FramingHeader, Incoming, Malformed, Persistence, RequestHead,
+    encode_response, parse_request,
+};
+use crate::message::{self, Body, Client, Kind, Outgoing, Request, Response, Size};
+use crate::proxy;
+use crate::snapshot::Listener;
+use crate::worker::{self, Alarm};
+
+/// Longest wait for the rest of a head once its first byte is there. A head is one packet or a few; whoever needs
+/// longer holds a connection for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Most bytes of a body nobody wants that are read so that the connection can go on; beyond, closing is cheaper.
+const DISCARD_MAX: u64 = 64 * 1024;
+
+/// How long and how much is read after our last byte, so that a reset does not destroy it on its way
+/// (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_MAX: u64 = 256 * 1024;
+
+/// A client that ends its sending side this soon after a request has asked all it wants and reads on (`nc -N`); one
+/// that does so later has given up.
+const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(250);
+
+/// Most bytes of pipelined requests read ahead while one is answered.
+const READ_AHEAD_MAX: usize = 16 * 1024;
+
+/// Serves one connection until either side has had enough.
+pub(super) async fn serve(connection: Rc<Connection>, front: Front) {
+    let alarm = Alarm::new();
+    loop {
+        let head = match read_head(&connection, &front, &alarm).await {
+            Next::Request(head) => head,
+            Next::Refused(error) => {
+                // Boxed for the same reason as below.
+                Box::pin(refuse(&connection, &front, &alarm, error)).await;
+                return linger(&connection, &alarm).await;
+            }
+            Next::End => return close(&connection, &alarm).await,
+        };
+        // Boxed: an exchange is large and short, an idle connection is small and long, and there are many of those.
+        match Box::pin(exchange(&connection, &front, &alarm, head)).await {
+            After::NextRequest => {}
+            After::Close => return close(&connection, &alarm).await,
+            After::Linger => return linger(&connection, &alarm).await,
+            After::Abort => return,
+        }
+    }
+}
+
+/// What comes next on a connection.
+enum Next {
+    Request(Box<RequestHead>),
+    /// Bytes that are no request, or a request that began and did not go on.
+    Refused(message::Error),
+    /// The client left, was idle for too long, or is to go.
+    End,
+}
+
+/// What to do with a connection after an exchange.
+enum After {
+    NextRequest,
+    Close,
+    /// Close, but the client may still be sending.
+    Linger,
+    /// The client is gone.
+    Abort,
+}
+
+async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Next {
+    let begun = connection.has_unread();
+    let mut reading = Reading::Head;
+    // An HTTP keep-alive wait ends when the worker drains; a head that has begun is waited for.
+    if !begun {
+        let first = alarm
+            .while_active(
+                front.idle_timeout(),
+                || connection.last_active(),
+                |cx| {
+                    let outcome = poll_head(connection, cx, &mut reading);
+                    if outcome.is_pending() && reading == Reading::Head && front.is_draining() {
+                        return Poll::Ready(Some(Next::End));
+                    }
+                    match outcome {
+                        Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
+                        outcome => outcome.map(Some),
+                    }
+                },
+            )
+            .await;
+        match first {
+            None => return Next::End,
+            Some(Some(next)) => return next,
+            Some(None) => {}
+        }
+    }
+    let deadline = worker::now() + HEAD_TIMEOUT.min(front.idle_timeout());
+    alarm
+        .race(deadline, |cx| poll_head(connection, cx, &mut reading))
+        .await
+        .unwrap_or(Next::Refused(message::Error::RequestTimeout))
+}
+
+/// What the next read is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Head,
+    /// The bytes at hand are no whole head.
+    MoreOfHead,
+}
+
+fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Reading) -> Poll<Next> {
+    loop {
+        let take = |_: &mut Context<'_>, bytes: &[u8]| match parse_request(bytes) {
+            Ok(Some((head, length))) => (length, Ok(Some(head))),
+            Ok(None) => (0, Ok(None)),
+            Err(malformed) => (0, Err(malformed)),
+        };
+        let lent = match *reading {
+            Reading::Head => connection.poll_lend(cx, take),
+            Reading::MoreOfHead => connection.poll_lend_more(cx, take),
+        };
+        match ready!(lent) {
+            Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(Box::new(head))),
+            Ok(Some(Ok(None))) => *reading = Reading::MoreOfHead,
+            Ok(Some(Err(malformed))) => {
+                return Poll::Ready(Next::Refused(message::Error::of_request(malformed)));
+            }
+            Ok(None) if *reading == Reading::MoreOfHead => {
+                return Poll::Ready(Next::Refused(message::Error::of_request(
+                    Malformed::Syntax("the head ends early"),
+                )));
+            }
+            Ok(None) | Err(_) => return Poll::Ready(Next::End),
+        }
+    }
+}
+
+/// Answers one request, whole.
+async fn exchange(
+    connection: &Rc<Connection>,
+    front: &Front,
+    alarm: &Alarm,
+    head: Box<RequestHead>,
+) -> After {
+    let counted = (connection.received(), connection.sent());
+    let RequestHead {
+        method,
+        target,
+        authority,
+        version,
+        headers,
+        casing,
+        framing,
+        persistence,
+        expectation,
+    } = *head;
+    let body =
+        Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
+    let asked = Asked {
+        head_only: method == Method::HEAD,
+        version,
+        persistence,
+    };
+    let request = Request {
+        method,
+        target,
+        authority,
+        version,
+        headers,
+        casing,
+        body,
+    };
+    let listener = front.listener();
+    let mut exchange = front.begin(kind(&front.client));
+    exchange.asked(&request);
+    if expectation == Expectation::Continue && connection.body_is_open() {
+        // RFC 9110 §10.1.1. ALB answers at once and keeps Expect to itself. A failure shows when the body is read.
+        let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
+            .await;
+    }
+    let began = exchange.started;
+    let handling = proxy::handle(request, &front.client, &listener, &mut exchange, alarm);
+    let outcome = match unless_gone(connection, began, handling).await {
+        Some(response) => {
+            let persistence = persistence_after(&asked, &response, connection, front, &listener);
+            let written = write(
+                connection,
+                response,
+                &asked,
+                persistence,
+                listener.idle_timeout,
+                alarm,
+            )
+            .await;
+            (written, persistence)
+        }
+        None => (Written::ClientGone, Persistence::Close),
+    };
+    if let (Written::ClientGone, _) = outcome {
+        proxy::client_gone(&mut exchange);
+    }
+    exchange.received_bytes = connection.received() - counted.0;
+    exchange.sent_bytes = connection.sent() - counted.1;
+    listener.finish(&mut exchange);
+    match outcome {
+        (Written::ClientGone | Written::CutShort, _) => After::Abort,
+        (Written::Whole, Persistence::Close)
+            if connection.body_is_open() || connection.has_unread() =>
+        {
+            After::Linger
+        }
+        (Written::Whole, Persistence::Close) => After::Close,
+        (Written::Whole, Persistence::KeepAlive) => discard(connection, alarm).await,
+    }
+}
+
+fn kind(client: &Client) -> Kind {
+    if client.tls.is_some() {
+        Kind::Https
+    } else {
+        Kind::Http
+    }
+}
+
+/// What the answer must know of its request.
+struct Asked {
+    head_only: bool,
+    version: Version,
+    persistence: Persistence,
+}
+
+/// Waits for an answer, or for the client to give up waiting for it: `None` then, and the work is dropped where it
+/// stands, which closes the connection to the target.
+async fn unless_gone<T>(
+    connection: &Connection,
+    began: Instant,
+    handling: impl Future<Output = T>,
+) -> Option<T> {
+    let mut handling = std::pin::pin!(handling);
+    let mut watching = true;
+    poll_fn(|cx| {
+        if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        // While a body is open its reader sees the end itself.
+        while watching && !connection.body_is_open() && connection.unread_len() < READ_AHEAD_MAX {
+            match connection.poll_read_ahead(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if worker::refresh_clock() < began + HALF_CLOSE_WINDOW => {
+                    watching = false
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether the connection goes on after this answer.
+fn persistence_after(
+    asked: &Asked,
+    response: &Response,
+    connection: &Connection,
+    front: &Front,
+    listener: &Listener,
+) -> Persistence {
+    let says_close = response
+        .headers
+        .get(header::CONNECTION)
+        .is_some_and(|value| value == "close");
+    let ends_by_closing =
+        asked.version == Version::HTTP_10 && response.body.size() == Size::Unknown;
+    let too_much_unread = connection.body_left().is_none_or(|left| left > DISCARD_MAX);
+    if says_close || ends_by_closing || too_much_unread || front.is_to_close(listener) {
+        Persistence::Close
+    } else {
+        asked.persistence
+    }
+}
+
+/// How far an answer got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// The body broke on its way here; the client sees it by the connection's end.
+    CutShort,
+    ClientGone,
+}
+
+async fn write(
+    connection: &Connection,
+    response: Response,
+    asked: &Asked,
+    persistence: Persistence,
+    idle_timeout: Duration,
+    alarm: &Alarm,
+) -> Written {
+    // The target's count goes down when this function ends.
+    let Response {
+        status,
+        mut headers,
+        casing,
+        mut body,
+        outstanding: _outstanding,
+    } = response;
+    headers.remove(header::CONNECTION);
+    let (framing, mut end) = framing(asked, status, &headers, &body);
+    if asked.head_only || end.is_none() {
+        body = Body::Empty;
+    }
+    let mut head = true;
+    let writing = |cx: &mut Context<'_>| loop {
+        if !head {
+            if ready!(connection.poll_flush(cx)).is_err() {
+                return Poll::Ready(Written::ClientGone);
+            }
+            if end.is_none() {
+                return Poll::Ready(Written::Whole);
+            }
+        }
+        let framed = end.unwrap_or(Outgoing::Plain);
+        let pushed = worker::with_outgoing(|out| {
+            if head {
+                let reason = message::reason_phrase(status);
+                encode_response(out, status, reason, &headers, &casing, framing, persistence);
+            }
+            match body.poll_lend(cx, |cx, piece| {
+                message::push(connection, cx, out, framed, piece)
+            }) {
+                Poll::Ready(Ok(Some(outcome))) => Pushed::Some(outcome),
+                Poll::Ready(Ok(None)) => {
+                    Pushed::End(message::push_end(connection, cx, out, framed))
+                }
+                Poll::Ready(Err(_)) => Pushed::Broken(connection.push(cx, &[out])),
+                Poll::Pending if head => Pushed::Some(connection.push(cx, &[out])),
+                Poll::Pending => Pushed::Nothing,
+            }
+        });
+        head = false;
+        match pushed {
+            Pushed::Some(Ok(())) => {
+                if end == Some(Outgoing::Plain) && body.is_done() {
+                    end = None;
+                }
+            }
+            Pushed::End(Ok(())) => end = None,
+            Pushed::Nothing => return Poll::Pending,
+            Pushed::Broken(Ok(())) => return Poll::Ready(Written::CutShort),
+            Pushed::Some(Err(_)) | Pushed::End(Err(_)) | Pushed::Broken(Err(_)) => {
+                return Poll::Ready(Written::ClientGone);
+            }
+        }
+    };
+    connection.touch();
+    // Silence of either side: the target's shows here too, since its bytes are ours.
+    alarm
+        .while_active(idle_timeout, || connection.last_active(), writing)
+        .await
+        .unwrap_or(Written::CutShort)
+}
+
+/// What one step of writing an answer did.
+enum Pushed {
+    Some(std::io::Result<()>),
+    End(std::io::Result<()>),
+    Broken(std::io::Result<()>),
+    Nothing,
+}
+
+/// How the answer's end is shown in its head, and by what after its body; `None` where no body follows.
+fn framing(
+    asked: &Asked,
+    status: StatusCode,
+    headers: &http::HeaderMap,
+    body: &Body,
+) -> (FramingHeader, Option<Outgoing>) {
+    let announced = || {
+        headers
+            .get(header::CONTENT_LENGTH)?
+            .to_str()
+            .ok()?
+            .parse()
+            .ok()
+    };
+    match body.size() {
+        // RFC 9110 §8.6: an answer to HEAD and a 304 may say how long the content would be.
+        _ if asked.head_only || status == StatusCode::NOT_MODIFIED => (
+            announced().map_or(FramingHeader::None, FramingHeader::Length),
+            None,
+        ),
+        _ if status == StatusCode::NO_CONTENT => (FramingHeader::None, None),
+        Size::Known(0) => (FramingHeader::Length(0), None),
+        Size::Known(length) => (FramingHeader::Length(length), Some(Outgoing::Plain)),
+        Size::Unknown if asked.version == Version::HTTP_10 => {
+            (FramingHeader::None, Some(Outgoing::Plain))
+        }
+        Size::Unknown => (FramingHeader::Chunked, Some(Outgoing::Chunked)),
+    }
+}
+
+/// Reads away the rest of a body that nobody wanted, so that the next request is found behind it.
+async fn discard(connection: &Rc<Connection>, alarm: &Alarm) -> After {
+    let Some(mut rest) = Incoming::resume(Rc::clone(connection)) else {
+        return After::NextRequest;
+    };
+    let mut left = DISCARD_MAX;
+    let read = alarm
+        .race(worker::now() + LINGER, |cx| {
+            loop {
+                match ready!(rest.poll_lend(cx, |_, piece| piece.len() as u64)) {
+                    Ok(None) => return Poll::Ready(After::NextRequest),
+                    Ok(Some(count)) if count <= left => left -= count,
+                    Ok(Some(_)) | Err(_) => return Poll::Ready(After::Linger),
+                }
+            }
+        })
+        .await;
+    read.unwrap_or(After::Linger)
+}
+
+/// Answers bytes that are no request.
+async fn refuse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm, error: message::Error) {
+    let listener = front.listener();
+    let mut exchange = front.begin(kind(&front.client));
+    let response = proxy::refuse(
+        error,
+        message::Answer::Whole,
+        Version::HTTP_11,
+        &mut exchange,
+    );
+    let asked = Asked {
+        head_only: false,
+        version: Version::HTTP_11,
+        persistence: Persistence::Close,
+    };
+    write(
+        connection,
+        response,
+        &asked,
+        Persistence::Close,
+        listener.idle_timeout,
+        alarm,
+    )
+    .await;
+    exchange.received_bytes = connection.unread_len() as u64;
+    exchange.sent_bytes = connection.sent();
+    listener.finish(&mut exchange);
+}
+
+/// Ends a connection on which nothing is on its way to us.
+async fn close(connection: &Connection, alarm: &Alarm) {
+    alarm
+        .race(worker::now() + LINGER, |cx| connection.poll_shutdown(cx))
+        .await;
+}
+
+/// Ends a connection on which the client may still be sending: reads on for a while, so that our last words arrive.
+async fn linger(connection: &Connection, alarm: &Alarm) {
+    let mut left = LINGER_MAX;
+    let mut shut = false;
+    alarm
+        .race(worker::now() + LINGER, |cx| {
+            if !shut {
+                shut = connection.poll_shutdown(cx).is_ready();
+            }
+            loop {
+                match ready!(connection.poll_lend(cx, |_, bytes| (bytes.len(), bytes.len() as u64)))
+                {
+                    Ok(Some(count)) if count <= left => left -= count,
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+}

@@ -1,0 +1,334 @@
+//! HTTP/2 by hyper, every limit set by hand. Its streams meet the same `proxy::handle` as HTTP/1.1's requests.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Version, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
+
+use super::connection::Front;
+use crate::http1::Casing;
+use crate::message::{
+    self, Body, Broken, Error, Exchange, Kind, Outstanding, Request, Response, Size,
+};
+use crate::proxy;
+use crate::snapshot::Listener;
+use crate::worker::{self, Alarm};
+
+/// Streams at once on one connection (ALB quota: 128).
+const CONCURRENT_STREAMS_MAX: u32 = 128;
+/// Requests on one connection; the next ones ask for a new connection (ALB quota: 10,000).
+const REQUESTS_MAX: u32 = 10_000;
+/// Bytes of one request body on their way before its target took any.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Largest frame we take; the smallest the protocol allows is right for TLS records (RFC 9113 §4.2).
+const FRAME_MAX: u32 = 16 * 1024;
+/// Bytes of one response that wait for its client.
+const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// Bytes of a request's headers, uncompressed (ALB quota for a request head: 64 K).
+const HEADER_LIST_MAX: u32 = 64 * 1024;
+/// Streams a client may open and reset before we looked at them (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams we may have to reset for a client's errors before the connection ends (CVE-2025-8671).
+const ERROR_RESETS_MAX: usize = 256;
+/// Grace of a connection that was told to go.
+const GOAWAY_GRACE: Duration = Duration::from_secs(30);
+
+/// Serves one connection until either side has had enough.
+pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
+    let alarm = Alarm::new();
+    let front = Rc::new(front);
+    let usage = Rc::new(Usage {
+        active: Cell::new(0),
+        served: Cell::new(0),
+        last: Cell::new(worker::now()),
+    });
+    let streams = Local(TaskTracker::new());
+    let service = service_fn({
+        let (front, usage) = (Rc::clone(&front), Rc::clone(&usage));
+        move |request| {
+            let stream = InUse::begin(&usage);
+            let front = Rc::clone(&front);
+            async move { Ok::<_, Infallible>(answer(request, &front, stream).await) }
+        }
+    });
+    let mut connection =
+        std::pin::pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
+    let listener = front.listener();
+    let (idle_timeout, expires) = (listener.idle_timeout, front.expires(&listener));
+    drop(listener);
+    let quiet_since = || {
+        if usage.active.get() > 0 {
+            worker::now()
+        } else {
+            usage.last.get()
+        }
+    };
+    let ended = alarm
+        .while_active(idle_timeout, quiet_since, |cx| {
+            if let Poll::Ready(_outcome) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Ended::ByClient);
+            }
+            let enough = front.is_draining()
+                || usage.served.get() >= REQUESTS_MAX
+                || expires <= worker::now();
+            if enough {
+                Poll::Ready(Ended::ByUs)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    if let Some(Ended::ByClient) = ended {
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    // Streams that run go on; a connection without any ends here.
+    let going = |cx: &mut Context<'_>| connection.as_mut().poll(cx).map(drop);
+    alarm.while_active(GOAWAY_GRACE, quiet_since, going).await;
+}
+
+enum Ended {
+    ByClient,
+    ByUs,
+}
+
+fn builder(streams: Local) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .adaptive_window(false)
+        .max_frame_size(FRAME_MAX)
+        .max_send_buf_size(SEND_BUFFER_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .auto_date_header(false);
+    builder
+}
+
+/// Runs streams on the worker that has the connection.
+#[derive(Clone, Debug)]
+struct Local(TaskTracker);
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, stream: F) {
+        self.0.spawn_local(stream);
+    }
+}
+
+/// How a connection is used.
+#[derive(Debug)]
+struct Usage {
+    active: Cell<u32>,
+    served: Cell<u32>,
+    last: Cell<Instant>,
+}
+
+/// One stream in its connection's count.
+#[derive(Debug)]
+struct InUse(Rc<Usage>);
+
+impl InUse {
+    fn begin(usage: &Rc<Usage>) -> Self {
+        usage.active.set(usage.active.get() + 1);
+        usage.served.set(usage.served.get() + 1);
+        Self(Rc::clone(usage))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.last.set(worker::now());
+    }
+}
+
+/// Answers one stream. A stream that the client resets is dropped where it stands.
+async fn answer(
+    request: http::Request<hyper::body::Incoming>,
+    front: &Rc<Front>,
+    stream: InUse,
+) -> http::Response<Outgoing> {
+    let alarm = Alarm::new();
+    let listener = front.listener();
+    let exchange = front.begin(Kind::H2);
+    let mut record = Record {
+        exchange,
+        listener: Rc::clone(&listener),
+        outstanding: None,
+        _stream: stream,
+    };
+    let response = match read(request) {
+        Ok(request) => {
+            record.exchange.asked(&request);
+            proxy::handle(
+                request,
+                &front.client,
+                &listener,
+                &mut record.exchange,
+                &alarm,
+            )
+            .await
+        }
+        Err(error) => proxy::refuse(
+            error,
+            message::Answer::Whole,
+            Version::HTTP_2,
+            &mut record.exchange,
+        ),
+    };
+    let Response {
+        status,
+        headers,
+        body,
+        outstanding,
+        ..
+    } = response;
+    record.outstanding = outstanding;
+    let outgoing = Outgoing {
+        body,
+        record,
+        alarm,
+        idle_timeout: listener.idle_timeout,
+    };
+    let mut response = http::Response::new(outgoing);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response.headers_mut().remove(header::CONNECTION);
+    response
+}
+
+/// Our request from hyper's: the target as sent, one host, no second opinion about framing.
+fn read(request: http::Request<hyper::body::Incoming>) -> Result<Request, Error> {
+    let (parts, body) = request.into_parts();
+    let mut headers = parts.headers;
+    let host = headers.remove(header::HOST);
+    let authority = match (parts.uri.authority(), host) {
+        // RFC 9113 §8.3.1: the two must not differ.
+        (Some(authority), Some(host))
+            if !authority
+                .as_str()
+                .as_bytes()
+                .eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            return Err(Error::MalformedRequest(
+                "the Host header differs from :authority",
+            ));
+        }
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            return Err(Error::MalformedRequest(":authority holds user information"));
+        }
+        (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
+        (None, Some(host)) => Bytes::copy_from_slice(host.as_bytes()),
+        (None, None) => return Err(Error::MissingHost),
+    };
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    Ok(Request {
+        target: Bytes::copy_from_slice(target.as_bytes()),
+        method: parts.method,
+        authority,
+        version: Version::HTTP_2,
+        headers,
+        casing: Casing::default(),
+        body: if body.is_end_stream() {
+            Body::Empty
+        } else {
+            Body::Http2(body)
+        },
+    })
+}
+
+/// What is recorded when a stream ends, however it ends.
+#[derive(Debug)]
+struct Record {
+    exchange: Exchange,
+    listener: Rc<Arc<Listener>>,
+    outstanding: Option<Outstanding>,
+    _stream: InUse,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.exchange.elb_status.is_none() {
+            proxy::client_gone(&mut self.exchange);
+        }
+        self.listener.finish(&mut self.exchange);
+    }
+}
+
+/// A response body on its way into hyper.
+#[derive(Debug)]
+struct Outgoing {
+    body: Body,
+    record: Record,
+    alarm: Alarm,
+    idle_timeout: Duration,
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Silent;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Silent>>> {
+        let this = self.get_mut();
+        // hyper keeps pieces until the client's window opens, so they must be owned.
+        let piece = match this
+            .body
+            .poll_lend(cx, |_, piece| Bytes::copy_from_slice(piece))
+        {
+            Poll::Ready(piece) => piece?,
+            Poll::Pending => {
+                this.alarm.set(worker::now() + this.idle_timeout);
+                ready!(this.alarm.poll(cx));
+                return Poll::Ready(Some(Err(Silent::Target)));
+            }
+        };
+        Poll::Ready(piece.map(|piece| {
+            this.record.exchange.sent_bytes += piece.len() as u64;
+            Ok(Frame::data(piece))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.body.size() {
+            Size::Known(length) => SizeHint::with_exact(length),
+            Size::Unknown => SizeHint::default(),
+        }
+    }
+}
+
+/// Why a response breaks off.
+#[derive(Debug, thiserror::Error)]
+enum Silent {
+    #[error("the target was silent for too long")]
+    Target,
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}

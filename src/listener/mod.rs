@@ -1,0 +1,297 @@
+//! The front doors: which listeners run, on which sockets, on every worker. Never knows targets or rules.
+
+mod accept;
+mod connection;
+mod http1;
+mod http2;
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::drain::Drain;
+use crate::model;
+use crate::snapshot::{ListenerId, Snapshot};
+use crate::{upstream, worker};
+
+/// How often a worker looks after its idle connections to targets.
+const POOL_SWEEP: Duration = Duration::from_secs(1);
+
+/// The running listeners and the workers that serve them.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    workers: Vec<Worker>,
+    current: Arc<ArcSwap<Snapshot>>,
+    open: Vec<Open>,
+    next_id: u32,
+}
+
+/// One listener that runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    pub(crate) id: ListenerId,
+    /// What the configuration asked for; port 0 asks for any.
+    asked: (Option<IpAddr>, u16),
+    /// What it got.
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Open {
+    /// Connections that are open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A listener of a configuration that is being applied: one that runs already, or one whose sockets are bound.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    Running(Open),
+    Bound(Open, Vec<TcpListener>),
+}
+
+impl Prepared {
+    pub(crate) fn open(&self) -> &Open {
+        match self {
+            Self::Running(open) | Self::Bound(open, _) => open,
+        }
+    }
+}
+
+/// A port that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("port {port} cannot be bound: {error}")]
+pub(crate) struct BindError {
+    pub(crate) port: u16,
+    #[source]
+    pub(crate) error: io::Error,
+}
+
+#[derive(Debug)]
+struct Worker {
+    commands: mpsc::UnboundedSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// What a worker can be told.
+enum Command {
+    Open {
+        id: ListenerId,
+        socket: TcpListener,
+        connections: Arc<AtomicUsize>,
+    },
+    /// Stop accepting, let connections finish.
+    Close { id: ListenerId },
+    /// Close everything and say when it is done.
+    Finish { finished: oneshot::Sender<()> },
+    /// End now.
+    Stop,
+}
+
+impl Listeners {
+    /// Starts `count` workers without any listener.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(
+        count: usize,
+        current: Arc<ArcSwap<Snapshot>>,
+        idle_timeout: Duration,
+    ) -> io::Result<Self> {
+        let start_one = |index| {
+            // Bounded by what the one controller sends: a command for each listener of a configuration.
+            let (commands, received) = mpsc::unbounded_channel();
+            let current = Arc::clone(&current);
+            let thread = worker::start(index, move || run(received, current, idle_timeout))?;
+            Ok(Worker { commands, thread })
+        };
+        let workers = (0..count).map(start_one).collect::<io::Result<_>>()?;
+        Ok(Self {
+            workers,
+            current,
+            open: Vec::new(),
+            next_id: 0,
+        })
+    }
+
+    /// Finds or binds the sockets of every listener, in order; nothing accepts yet.
+    ///
+    /// # Errors
+    /// The first port that could not be bound; what was bound before is closed again.
+    pub(crate) fn prepare(
+        &mut self,
+        listeners: &[model::Listener],
+    ) -> Result<Vec<Prepared>, BindError> {
+        let mut prepared = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let asked = (listener.address, listener.port);
+            let running = self
+                .open
+                .iter()
+                .find(|open| open.asked == asked && listener.port != 0);
+            prepared.push(match running {
+                Some(open) => Prepared::Running(open.clone()),
+                None => self.bind(asked).map_err(|error| BindError {
+                    port: listener.port,
+                    error,
+                })?,
+            });
+        }
+        Ok(prepared)
+    }
+
+    fn bind(&mut self, asked: (Option<IpAddr>, u16)) -> io::Result<Prepared> {
+        let (address, port) = asked;
+        let sockets = socket::bind(address, port, self.workers.len())?;
+        let address = sockets[0].local_addr()?;
+        self.next_id += 1;
+        let open = Open {
+            id: ListenerId(self.next_id),
+            asked,
+            address,
+            connections: Arc::default(),
+        };
+        Ok(Prepared::Bound(open, sockets))
+    }
+
+    /// Opens what was bound and closes what is not among the prepared. The snapshot that knows them is current by now.
+    pub(crate) fn commit(&mut self, prepared: Vec<Prepared>) {
+        let mut open = Vec::with_capacity(prepared.len());
+        for listener in prepared {
+            open.push(listener.open().clone());
+            if let Prepared::Bound(bound, sockets) = listener {
+                for (worker, socket) in self.workers.iter().zip(sockets) {
+                    let connections = Arc::clone(&bound.connections);
+                    worker.tell(Command::Open {
+                        id: bound.id,
+                        socket,
+                        connections,
+                    });
+                }
+            }
+        }
+        for gone in self
+            .open
+            .iter()
+            .filter(|old| open.iter().all(|new| new.id != old.id))
+        {
+            for worker in &self.workers {
+                worker.tell(Command::Close { id: gone.id });
+            }
+        }
+        self.open = open;
+    }
+
+    /// The listeners that run, in the order of the configuration.
+    pub(crate) fn open(&self) -> &[Open] {
+        &self.open
+    }
+
+    /// Stops accepting; ends when the last connection has.
+    pub(crate) fn finish(&self) -> impl Future<Output = ()> + Send + 'static {
+        let finished: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (finished, all) = oneshot::channel();
+                worker.tell(Command::Finish { finished });
+                all
+            })
+            .collect();
+        async move {
+            for worker in finished {
+                // A worker that is gone has finished too.
+                let _ = worker.await;
+            }
+        }
+    }
+
+    /// Ends the workers with whatever they still do, and waits for their threads.
+    pub(crate) fn stop(self) {
+        for worker in &self.workers {
+            worker.tell(Command::Stop);
+        }
+        for worker in self.workers {
+            if worker.thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// A worker that is gone has nothing to be told.
+    fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+/// A worker's life.
+async fn run(
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    current: Arc<ArcSwap<Snapshot>>,
+    idle_timeout: Duration,
+) {
+    let mut doors: HashMap<ListenerId, (CancellationToken, Drain)> = HashMap::new();
+    let mut sweeps = tokio::time::interval(POOL_SWEEP);
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            _ = sweeps.tick() => {
+                upstream::sweep(idle_timeout, Instant::now());
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Open {
+                id,
+                socket,
+                connections,
+            }) => {
+                let (stop, drain) = (CancellationToken::new(), Drain::new());
+                let Some(place) = connection::Place::new(id, Arc::clone(&current), drain.clone())
+                else {
+                    continue;
+                };
+                drain.spawn(accept::run(
+                    socket,
+                    Rc::new(place),
+                    connections,
+                    stop.clone(),
+                ));
+                doors.insert(id, (stop, drain));
+            }
+            Some(Command::Close { id }) => {
+                if let Some((stop, drain)) = doors.remove(&id) {
+                    stop.cancel();
+                    drain.begin();
+                }
+            }
+            Some(Command::Finish { finished }) => {
+                doors.values().for_each(|(stop, drain)| {
+                    stop.cancel();
+                    drain.begin();
+                });
+                let drains: Vec<_> = doors.drain().map(|(_, (_, drain))| drain).collect();
+                tokio::task::spawn_local(async move {
+                    for drain in drains {
+                        drain.finished().await;
+                    }
+                    let _ = finished.send(());
+                });
+            }
+            Some(Command::Stop) | None => return,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The life of a request: admit, find the rule, act, finish. Never knows TCP, TLS, or which HTTP brought it.
+
+mod admit;
+
+use http::{HeaderValue, Version, header};
+
+use crate::action::Hop;
+use crate::message::{
+    Answer, Client, ClientConnection, Error, Exchange, MatchedRule, Request, Response, headers,
+};
+use crate::snapshot::Listener;
+use crate::worker::{self, Alarm};
+
+/// Answers one request. Never fails: every error becomes a response.
+pub(crate) async fn handle(
+    request: Request,
+    client: &Client,
+    listener: &Listener,
+    exchange: &mut Exchange,
+    alarm: &Alarm,
+) -> Response {
+    let (version, whole) = (request.version, Answer::to(&request.method));
+    match answer(request, client, listener, exchange, alarm).await {
+        Ok(response) => finish(response, version, exchange),
+        Err(error) => refuse(error, whole, version, exchange),
+    }
+}
+
+async fn answer(
+    request: Request,
+    client: &Client,
+    listener: &Listener,
+    exchange: &mut Exchange,
+    alarm: &Alarm,
+) -> Result<Response, Error> {
+    admit::admit(&request)?;
+    let matched = listener.rules.find(&request, client);
+    exchange.rule = match matched.priority {
+        0 => MatchedRule::Default,
+        priority => MatchedRule::Priority(priority),
+    };
+    let hop = Hop {
+        client,
+        forwarding: &listener.forwarding,
+        idle_timeout: listener.idle_timeout,
+        alarm,
+    };
+    matched.actions.run(request, hop, exchange).await
+}
+
+/// The answer to a request that cannot have another.
+pub(crate) fn refuse(
+    error: Error,
+    answer: Answer,
+    version: Version,
+    exchange: &mut Exchange,
+) -> Response {
+    let verdict = error.verdict();
+    exchange.error_reason = Some(verdict.reason);
+    let mut response = finish(
+        error.into_response(answer, worker::date()),
+        version,
+        exchange,
+    );
+    if verdict.connection == ClientConnection::Close {
+        response
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Notes that the client left before its answer was whole.
+pub(crate) fn client_gone(exchange: &mut Exchange) {
+    let verdict = Error::ClientClosed.verdict();
+    exchange.error_reason = Some(verdict.reason);
+    exchange.elb_status = Some(verdict.status);
+}
+
+fn finish(mut response: Response, version: Version, exchange: &mut Exchange) -> Response {
+    headers::toward_client(&mut response.headers, version, worker::date());
+    exchange.elb_status = Some(response.status);
+    exchange.response_started = Some(worker::refresh_clock());
+    response
+}

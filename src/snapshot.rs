@@ -1,0 +1,82 @@
+//! The furniture: one generation of configuration, compiled to what a request needs. Immutable; a new one replaces it
+//! whole. Never knows sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::action::Actions;
+use crate::message::headers::Forwarding;
+use crate::message::{Action, Exchange};
+use crate::model::Generation;
+use crate::rule::Rules;
+use crate::telemetry::{AccessLog, ListenerMetrics};
+use crate::worker;
+
+/// Tells listeners apart across generations; a listener keeps its number for as long as its sockets are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ListenerId(pub(crate) u32);
+
+/// One generation.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: Generation,
+    listeners: Box<[(ListenerId, Arc<Listener>)]>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(generation: Generation, listeners: Vec<(ListenerId, Arc<Listener>)>) -> Self {
+        Self {
+            generation,
+            listeners: listeners.into(),
+        }
+    }
+
+    /// The listener of this number; few enough to look through.
+    pub(crate) fn listener(&self, id: ListenerId) -> Option<&Arc<Listener>> {
+        self.listeners
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, listener)| listener)
+    }
+}
+
+/// Everything a request needs of the listener it came through.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) rules: Rules<Actions>,
+    pub(crate) forwarding: Forwarding,
+    /// `None` on HTTP listeners.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) client_keep_alive: Duration,
+    pub(crate) metrics: ListenerMetrics,
+    pub(crate) access_log: Option<AccessLog>,
+}
+
+impl Listener {
+    /// Counts and records an exchange that has come to its end.
+    pub(crate) fn finish(&self, exchange: &mut Exchange) {
+        exchange.finished = Some(worker::refresh_clock());
+        self.count(exchange);
+        if let Some(log) = &self.access_log {
+            log.record(exchange);
+        }
+    }
+
+    fn count(&self, exchange: &Exchange) {
+        self.metrics.requests.increment(1);
+        self.metrics
+            .received_bytes
+            .increment(exchange.received_bytes);
+        self.metrics.sent_bytes.increment(exchange.sent_bytes);
+        match (exchange.elb_status, exchange.target_status) {
+            (Some(status), None) => self.metrics.count_elb_response(status),
+            _ => {}
+        }
+        match exchange.action {
+            Action::FixedResponse => self.metrics.fixed_responses.increment(1),
+            Action::Redirect => self.metrics.redirects.increment(1),
+            Action::Forward | Action::None => {}
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Every metric, its name once. Handles are bound when a load balancer is built; on the way of a request they are only
+//! counted up. Never installs anything for the whole process: each load balancer has its own.
+
+use http::StatusCode;
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
+
+/// The metrics of one load balancer.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+/// What one listener counts, by its port. Ports and protocols come from the configuration, so the labels are bounded.
+#[derive(Clone, Debug)]
+pub(crate) struct ListenerMetrics {
+    pub(crate) connections_total: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) connections_rejected: Counter,
+    pub(crate) tls_errors: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) received_bytes: Counter,
+    pub(crate) sent_bytes: Counter,
+    pub(crate) fixed_responses: Counter,
+    pub(crate) redirects: Counter,
+    pub(crate) noncompliant_requests: Counter,
+    pub(crate) dropped_header_requests: Counter,
+    elb_3xx: Counter,
+    elb_4xx: Counter,
+    elb_5xx: Counter,
+    elb_500: Counter,
+    elb_502: Counter,
+    elb_503: Counter,
+    elb_504: Counter,
+}
+
+/// What one target group counts, by its name.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupMetrics {
+    pub(crate) requests: Counter,
+    pub(crate) connection_errors: Counter,
+    pub(crate) tls_errors: Counter,
+    pub(crate) healthy: Gauge,
+    pub(crate) unhealthy: Gauge,
+    target_2xx: Counter,
+    target_3xx: Counter,
+    target_4xx: Counter,
+    target_5xx: Counter,
+}
+
+/// What there is one of.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessMetrics {
+    pub(crate) generation: Gauge,
+    pub(crate) workers: Gauge,
+    pub(crate) access_log_dropped: Counter,
+}
+
+impl Metrics {
+    /// The metrics of this load balancer; all its series carry its name.
+    pub(crate) fn new(load_balancer: &LoadBalancerName) -> Self {
+        let recorder = PrometheusBuilder::new()
+            .add_global_label("load_balancer", load_balancer.as_str())
+            .build_recorder();
+        describe(&recorder);
+        let handle = recorder.handle();
+        Self { recorder, handle }
+    }
+
+    /// The handles of the listener on this port. Asking again gives the same counters.
+    pub(crate) fn listener(&self, port: u16, protocol: Protocol) -> ListenerMetrics {
+        let labels = || {
+            vec![
+                Label::new("listener", port.to_string()),
+                Label::new("protocol", protocol.as_str()),
+            ]
+        };
+        let counter = |name| self.counter(name, labels());
+        let elb = |class| self.counter(ELB_RESPONSES, with(labels(), "class", class));
+        let elb_error = |code| self.counter(ELB_ERRORS, with(labels(), "code", code));
+        let bytes =
+            |direction| self.counter(PROCESSED_BYTES, with(labels(), "direction", direction));
+        ListenerMetrics {
+            connections_total: counter(CONNECTIONS_TOTAL),
+            connections: self.gauge(CONNECTIONS, labels()),
+            connections_rejected: counter(CONNECTIONS_REJECTED),
+            tls_errors: counter(CLIENT_TLS_ERRORS),
+            requests: counter(REQUESTS),
+            received_bytes: bytes("received"),
+            sent_bytes: bytes("sent"),
+            fixed_responses: counter(FIXED_RESPONSES),
+            redirects: counter(REDIRECTS),
+            noncompliant_requests: counter(NONCOMPLIANT_REQUESTS),
+            dropped_header_requests: counter(DROPPED_HEADER_REQUESTS),
+            elb_3xx: elb("3xx"),
+            elb_4xx: elb("4xx"),
+            elb_5xx: elb("5xx"),
+            elb_500: elb_error("500"),
+            elb_502: elb_error("502"),
+            elb_503: elb_error("503"),
+            elb_504: elb_error("504"),
+        }
+    }
+
+    /// The handles of the target group of this name. Asking again gives the same counters.
+    pub(crate) fn group(&self, name: &TargetGroupName) -> GroupMetrics {
+        let labels = || vec![Label::new("target_group", name.as_str().to_owned())];
+        let counter = |name| self.counter(name, labels());
+        let responses = |class| self.counter(TARGET_RESPONSES, with(labels(), "class", class));
+        GroupMetrics {
+            requests: counter(TARGET_REQUESTS),
+            connection_errors: counter(TARGET_CONNECTION_ERRORS),
+            tls_errors: counter(TARGET_TLS_ERRORS),
+            healthy: self.gauge(HEALTHY_TARGETS, labels()),
+            unhealthy: self.gauge(UNHEALTHY_TARGETS, labels()),
+            target_2xx: responses("2xx"),
+            target_3xx: responses("3xx"),
+            target_4xx: responses("4xx"),
+            target_5xx: responses("5xx"),
+        }
+    }
+
+    /// The handles of the process.
+    pub(crate) fn process(&self) -> ProcessMetrics {
+        let version = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
+        self.gauge(BUILD_INFO, version).set(1);
+        ProcessMetrics {
+            generation: self.gauge(GENERATION, Vec::new()),
+            workers: self.gauge(WORKERS, Vec::new()),
+            access_log_dropped: self.counter(ACCESS_LOG_DROPPED, Vec::new()),
+        }
+    }
+
+    /// Prometheus text.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    fn counter(&self, metric: Metric, labels: Vec<Label>) -> Counter {
+        self.recorder
+            .register_counter(&Key::from_parts(metric.name, labels), &METADATA)
+    }
+
+    fn gauge(&self, metric: Metric, labels: Vec<Label>) -> Gauge {
+        self.recorder
+            .register_gauge(&Key::from_parts(metric.name, labels), &METADATA)
+    }
+}
+
+impl ListenerMetrics {
+    /// Counts an answer that albedo made itself.
+    pub(crate) fn count_elb_response(&self, status: StatusCode) {
+        match status.as_u16() {
+            300..400 => self.elb_3xx.increment(1),
+            400..500 => self.elb_4xx.increment(1),
+            500..600 => self.elb_5xx.increment(1),
+            _ => {}
+        }
+        match status.as_u16() {
+            500 => self.elb_500.increment(1),
+            502 => self.elb_502.increment(1),
+            503 => self.elb_503.increment(1),
+            504 => self.elb_504.increment(1),
+            _ => {}
+        }
+    }
+}
+
+impl GroupMetrics {
+    /// Counts an answer that a target made.
+    pub(crate) fn count_response(&self, status: StatusCode) {
+        match status.as_u16() {
+            200..300 => self.target_2xx.increment(1),
+            300..400 => self.target_3xx.increment(1),
+            400..500 => self.target_4xx.increment(1),
+            500..600 => self.target_5xx.increment(1),
+            _ => {}
+        }
+    }
+}
+
+/// A metric's name and what it means; the help text names the CloudWatch metric that it stands for.
+#[derive(Clone, Copy)]
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+}
+
+const CONNECTIONS_TOTAL: Metric = Metric {
+    name: "albedo_connections_total",
+    help: "Connections accepted from clients (CloudWatch: NewConnectionCount, the client side of it)",
+};
+const CONNECTIONS: Metric = Metric {
+    name: "albedo_connections",
+    help: "Client connections that are open (CloudWatch: ActiveConnectionCount, the client side of it)",
+};
+const CONNECTIONS_REJECTED: Metric = Metric {
+    name: "albedo_rejected_connections_total",
+    help: "Client connections turned away at the limit (CloudWatch: RejectedConnectionCount)",
+};
+const CLIENT_TLS_ERRORS: Metric = Metric {
+    name: "albedo_client_tls_errors_total",
+    help: "Handshakes with clients that failed (CloudWatch: ClientTLSNegotiationErrorCount)",
+};
+const REQUESTS: Metric = Metric {
+    name: "albedo_requests_total",
+    help: "Requests read from clients, those included that no target saw (CloudWatch: RequestCount counts the others alone)",
+};
+const PROCESSED_BYTES: Metric = Metric {
+    name: "albedo_processed_bytes_total",
+    help: "Bytes from and to clients, heads included (CloudWatch: ProcessedBytes)",
+};
+const ELB_RESPONSES: Metric = Metric {
+    name: "albedo_elb_responses_total",
+    help: "Answers made by albedo itself (CloudWatch: HTTPCode_ELB_3XX_Count, HTTPCode_ELB_4XX_Count, HTTPCode_ELB_5XX_Count)",
+};
+const ELB_ERRORS: Metric = Metric {
+    name: "albedo_elb_errors_total",
+    help: "Errors told by albedo itself (CloudWatch: HTTPCode_ELB_500_Count, HTTPCode_ELB_502_Count, HTTPCode_ELB_503_Count, HTTPCode_ELB_504_Count)",
+};
+const FIXED_RESPONSES: Metric = Metric {
+    name: "albedo_fixed_responses_total",
+    help: "Fixed responses given (CloudWatch: HTTP_Fixed_Response_Count)",
+};
+const REDIRECTS: Metric = Metric {
+    name: "albedo_redirects_total",
+    help: "Redirects given (CloudWatch: HTTP_Redirect_Count)",
+};
+const NONCOMPLIANT_REQUESTS: Metric = Metric {
+    name: "albedo_noncompliant_requests_total",
+    help: "Requests of doubtful framing (CloudWatch: DesyncMitigationMode_NonCompliant_Request_Count)",
+};
+const DROPPED_HEADER_REQUESTS: Metric = Metric {
+    name: "albedo_dropped_invalid_header_requests_total",
+    help: "Requests that lost a header of an invalid name (CloudWatch: DroppedInvalidHeaderRequestCount)",
+};
+const TARGET_REQUESTS: Metric = Metric {
+    name: "albedo_target_requests_total",
+    help: "Requests for which a target of the group was chosen (CloudWatch: RequestCount by TargetGroup, the basis of RequestCountPerTarget)",
+};
+const TARGET_RESPONSES: Metric = Metric {
+    name: "albedo_target_responses_total",
+    help: "Answers made by targets (CloudWatch: HTTPCode_Target_2XX_Count to HTTPCode_Target_5XX_Count)",
+};
+const TARGET_CONNECTION_ERRORS: Metric = Metric {
+    name: "albedo_target_connection_errors_total",
+    help: "Connections to targets that failed, health checks apart (CloudWatch: TargetConnectionErrorCount)",
+};
+const TARGET_TLS_ERRORS: Metric = Metric {
+    name: "albedo_target_tls_errors_total",
+    help: "Handshakes with targets that failed (CloudWatch: TargetTLSNegotiationErrorCount)",
+};
+const HEALTHY_TARGETS: Metric = Metric {
+    name: "albedo_healthy_targets",
+    help: "Targets that are healthy (CloudWatch: HealthyHostCount)",
+};
+const UNHEALTHY_TARGETS: Metric = Metric {
+    name: "albedo_unhealthy_targets",
+    help: "Targets that are unhealthy (CloudWatch: UnHealthyHostCount)",
+};
+const GENERATION: Metric = Metric {
+    name: "albedo_generation",
+    help: "Number of the configuration that runs (CloudWatch: none)",
+};
+const WORKERS: Metric = Metric {
+    name: "albedo_workers",
+    help: "Data-plane threads (CloudWatch: none)",
+};
+const ACCESS_LOG_DROPPED: Metric = Metric {
+    name: "albedo_access_log_dropped_total",
+    help: "Access log lines lost because they could not be written in time (CloudWatch: none)",
+};
+const BUILD_INFO: Metric = Metric {
+    name: "albedo_build_info",
+    help: "Always 1; the label names the version (CloudWatch: none)",
+};
+
+const COUNTERS: [Metric; 16] = [
+    CONNECTIONS_TOTAL,
+    CONNECTIONS_REJECTED,
+    CLIENT_TLS_ERRORS,
+    REQUESTS,
+    PROCESSED_BYTES,
+    ELB_RESPONSES,
+    ELB_ERRORS,
+    FIXED_RESPONSES,
+    REDIRECTS,
+    NONCOMPLIANT_REQUESTS,
+    DROPPED_HEADER_REQUESTS,
+    TARGET_REQUESTS,
+    TARGET_RESPONSES,
+    TARGET_CONNECTION_ERRORS,
+    TARGET_TLS_ERRORS,
+    ACCESS_LOG_DROPPED,
+];
+const GAUGES: [Metric; 6] = [
+    CONNECTIONS,
+    HEALTHY_TARGETS,
+    UNHEALTHY_TARGETS,
+    GENERATION,
+    WORKERS,
+    BUILD_INFO,
+];
+
+/// The recorder wants to know who registers; it does not use it.
+const METADATA: Metadata<'static> = Metadata::new("albedo", Level::INFO, None);
+
+fn describe(recorder: &PrometheusRecorder) {
+    for metric in COUNTERS {
+        recorder.describe_counter(metric.name.into(), None, metric.help.into());
+    }
+    for metric in GAUGES {
+        recorder.describe_gauge(metric.name.into(), None, metric.help.into());
+    }
+}
+
+fn with(mut labels: Vec<Label>, name: &'static str, value: &'static str) -> Vec<Label> {
+    labels.push(Label::new(name, value));
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(touch: impl FnOnce(&Metrics)) -> String {
+        let metrics = Metrics::new(&"shop".parse().unwrap());
+        touch(&metrics);
+        metrics.render()
+    }
+
+    fn everything(metrics: &Metrics) {
+        metrics.listener(443, Protocol::Https);
+        metrics.group(&"web".parse().unwrap());
+        metrics.process();
+    }
+
+    #[test]
+    fn every_metric_has_its_help_and_its_type() {
+        let text = rendered(everything);
+        for (metric, kind) in COUNTERS
+            .iter()
+            .map(|metric| (metric, "counter"))
+            .chain(GAUGES.iter().map(|metric| (metric, "gauge")))
+        {
+            let Metric { name, help } = metric;
+            assert!(
+                text.contains(&format!("# HELP {name} {help}\n")),
+                "{name}\n{text}"
+            );
+            assert!(
+                text.contains(&format!("# TYPE {name} {kind}\n")),
+                "{name}\n{text}"
+            );
+        }
+        let helps = text.matches("# HELP ").count();
+        assert_eq!(helps, text.matches("# TYPE ").count());
+        assert_eq!(helps, COUNTERS.len() + GAUGES.len());
+    }
+
+    #[test]
+    fn every_metric_says_which_cloudwatch_metric_it_is() {
+        for metric in COUNTERS.iter().chain(&GAUGES) {
+            assert!(metric.help.contains("(CloudWatch: "), "{}", metric.name);
+            let is_total = metric.name.ends_with("_total");
+            let is_counter = COUNTERS.iter().any(|counter| counter.name == metric.name);
+            assert_eq!(is_total, is_counter, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn series_are_there_before_anything_happened() {
+        let text = rendered(everything);
+        assert!(text.contains(
+            "albedo_requests_total{load_balancer=\"shop\",listener=\"443\",protocol=\"HTTPS\"} 0\n"
+        ), "{text}");
+    }
+
+    #[test]
+    fn answers_are_counted_by_class_and_errors_by_code() {
+        let text = rendered(|metrics| {
+            let listener = metrics.listener(80, Protocol::Http);
+            for code in [301, 404, 502, 503, 503, 505] {
+                listener.count_elb_response(StatusCode::from_u16(code).unwrap());
+            }
+        });
+        let series = |metric: &str, label: &str| {
+            let start = format!(
+                "{metric}{{load_balancer=\"shop\",listener=\"80\",protocol=\"HTTP\",{label}}} "
+            );
+            let line = text.lines().find(|line| line.starts_with(&start));
+            line.map(|line| line[start.len()..].to_owned())
+        };
+        assert_eq!(
+            series("albedo_elb_responses_total", "class=\"3xx\"").as_deref(),
+            Some("1")
+        );
+        assert_eq!(
+            series("albedo_elb_responses_total", "class=\"4xx\"").as_deref(),
+            Some("1")
+        );
+        assert_eq!(
+            series("albedo_elb_responses_total", "class=\"5xx\"").as_deref(),
+            Some("4")
+        );
+        assert_eq!(
+            series("albedo_elb_errors_total", "code=\"503\"").as_deref(),
+            Some("2")
+        );
+        assert_eq!(
+            series("albedo_elb_errors_total", "code=\"500\"").as_deref(),
+            Some("0")
+        );
+    }
+
+    #[test]
+    fn a_group_counts_what_its_targets_answer() {
+        let text = rendered(|metrics| {
+            let group = metrics.group(&"web".parse().unwrap());
+            group.count_response(StatusCode::NO_CONTENT);
+            // A later generation binds the same series.
+            metrics
+                .group(&"web".parse().unwrap())
+                .count_response(StatusCode::OK);
+            group.healthy.set(3);
+        });
+        let labels = "load_balancer=\"shop\",target_group=\"web\"";
+        assert!(
+            text.contains(&format!(
+                "albedo_target_responses_total{{{labels},class=\"2xx\"}} 2\n"
+            )),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("albedo_healthy_targets{{{labels}}} 3\n")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn two_load_balancers_count_apart() {
+        let one = Metrics::new(&"one".parse().unwrap());
+        let two = Metrics::new(&"two".parse().unwrap());
+        one.process().generation.set(7);
+        two.process().generation.set(1);
+        assert!(
+            one.render()
+                .contains("albedo_generation{load_balancer=\"one\"} 7\n")
+        );
+        assert!(
+            two.render()
+                .contains("albedo_generation{load_balancer=\"two\"} 1\n")
+        );
+    }
+}

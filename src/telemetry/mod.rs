@@ -1,0 +1,10 @@
+//! What we tell the operator: metrics, the access log, our own log. Never decides anything, and never makes a
+//! request wait.
+
+mod access_log;
+pub(crate) mod log;
+mod metrics;
+mod record;
+
+pub(crate) use access_log::AccessLog;
+pub(crate) use metrics::{GroupMetrics, ListenerMetrics, Metrics, ProcessMetrics};

@@ -1,0 +1,57 @@
+//! TCP, then TLS, each under its own limit.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::Error;
+use crate::tls::Stream;
+
+/// Longest wait for a connection, and again for its handshake (ALB user guide: 10 seconds, fixed).
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS toward one target.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    pub(crate) config: Arc<rustls::ClientConfig>,
+    /// Sent as SNI when it is a name.
+    pub(crate) name: ServerName<'static>,
+}
+
+/// Opens a connection to the first address that takes one, and says which. Real timers are used here: connecting is rare.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    tls: Option<&Tls>,
+) -> Result<(Stream, SocketAddr), Error> {
+    let (tcp, address) = timeout(CONNECT_TIMEOUT, connect_tcp(addresses))
+        .await
+        .map_err(|_| Error::ConnectTimeout)??;
+    let Some(tls) = tls else {
+        return Ok((Stream::Plain(tcp), address));
+    };
+    let handshake = TlsConnector::from(Arc::clone(&tls.config)).connect(tls.name.clone(), tcp);
+    let stream = timeout(CONNECT_TIMEOUT, handshake)
+        .await
+        .map_err(|_| Error::TlsTimeout)?
+        .map_err(Error::Tls)?;
+    Ok((Stream::Client(Box::new(stream)), address))
+}
+
+async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Error> {
+    let mut outcome = Error::NoAddress;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                tcp.set_nodelay(true).map_err(Error::Connect)?;
+                return Ok((tcp, *address));
+            }
+            Err(error) => outcome = Error::Connect(error),
+        }
+    }
+    Err(outcome)
+}
