@@ -1,6 +1,11 @@
 //! Keeps the law of direction: a room names only rooms that stand above it in `src/lib.rs`.
 //! Reads the sources as text, tests and comments left out. Never needs a parser: rustfmt gives the shape.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +80,25 @@ fn the_room_table_of_architecture_md_has_the_order_of_lib_rs() {
     let absent = rows.iter().filter(|(_, rest)| rest.contains("absent"));
     let early: Vec<_> = absent.filter(|(name, _)| standing.contains(name)).collect();
     assert!(early.is_empty(), "called absent but standing: {early:?}");
+}
+
+#[test]
+fn every_dependency_is_justified_in_contributing_md() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let page = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let mut named = false;
+    let mut missing = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            named = line.ends_with("dependencies]");
+        }
+        let name = line.split([' ', '=', '.']).next().unwrap_or_default();
+        let is_crate = named && !name.is_empty() && !name.starts_with(['[', '#']);
+        if is_crate && !page.contains(&format!("| `{name}` | ")) {
+            missing.push(name);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
