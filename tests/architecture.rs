@@ -168,7 +168,11 @@ fn outside_inline_modules(text: &str) -> String {
 
 /// Source without line comments and without the tests, which stand at the foot of a file.
 fn code(source: &str) -> String {
-    let end = source.find("#[cfg(test)]\nmod tests {");
+    let marks = source.match_indices("#[cfg(test)]\n");
+    let end = marks
+        .map(|(at, mark)| (at, source[at + mark.len()..].lines().next()))
+        .find(|(_, item)| item.is_some_and(|item| item.ends_with("mod tests {")))
+        .map(|(at, _)| at);
     let lines = source[..end.unwrap_or(source.len())].lines();
     let lines = lines.map(|line| line.split("//").next().unwrap_or("").trim_end());
     lines.collect::<Vec<_>>().join("\n")
