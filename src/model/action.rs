@@ -1,8 +1,10 @@
 //! What a rule does: exactly one routing action ends every list of actions.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::spelled::spelled;
 use super::{Protocol, TargetGroupName};
 
 /// The actions of a rule or of a listener's default.
@@ -10,6 +12,19 @@ use super::{Protocol, TargetGroupName};
 pub struct Actions {
     /// The one routing action, always last.
     pub terminal: Action,
+}
+
+impl Actions {
+    /// Everything to one group.
+    pub fn forward(name: TargetGroupName) -> Self {
+        Action::Forward(Forward::to(name)).into()
+    }
+}
+
+impl From<Action> for Actions {
+    fn from(terminal: Action) -> Self {
+        Self { terminal }
+    }
 }
 
 /// A routing action (ELBv2 `Action`).
@@ -32,6 +47,20 @@ pub struct Forward {
     pub stickiness: Option<Duration>,
 }
 
+impl Forward {
+    /// Target groups of one action (ELB quota, fixed).
+    pub const TARGET_GROUPS_MAX: usize = 5;
+
+    /// To one group alone.
+    pub fn to(name: TargetGroupName) -> Self {
+        let only = WeightedTargetGroup { name, weight: 1 };
+        Self {
+            target_groups: vec![only],
+            stickiness: None,
+        }
+    }
+}
+
 /// A group and its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedTargetGroup {
@@ -39,6 +68,11 @@ pub struct WeightedTargetGroup {
     pub name: TargetGroupName,
     /// 0 to 999; the share is weight by sum.
     pub weight: u16,
+}
+
+impl WeightedTargetGroup {
+    /// ELBv2 `TargetGroupTuple`, Weight.
+    pub const WEIGHT: RangeInclusive<u16> = 0..=999;
 }
 
 /// An answer without a target.
@@ -50,6 +84,19 @@ pub struct FixedResponse {
     pub content_type: Option<&'static str>,
     /// At most 1024 bytes.
     pub message_body: Option<Arc<str>>,
+}
+
+impl FixedResponse {
+    /// The media types that ALB sends.
+    pub const CONTENT_TYPES: [&'static str; 5] = [
+        "text/plain",
+        "text/css",
+        "text/html",
+        "application/javascript",
+        "application/json",
+    ];
+    /// `MessageBody`, in bytes.
+    pub const MESSAGE_BODY_MAX: usize = 1024;
 }
 
 /// A redirect; `None` keeps that part of the request's URL.
@@ -69,6 +116,11 @@ pub struct Redirect {
     pub status_code: RedirectStatus,
 }
 
+impl Redirect {
+    /// `Host`, `Path` and `Query`, in bytes as written.
+    pub const PART_MAX: usize = 128;
+}
+
 /// `HTTP_301` or `HTTP_302`; ALB knows no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectStatus {
@@ -77,3 +129,8 @@ pub enum RedirectStatus {
     /// 302 Found.
     Found,
 }
+
+spelled!(RedirectStatus, "a redirect status", {
+    MovedPermanently => "HTTP_301",
+    Found => "HTTP_302",
+});

@@ -1,9 +1,8 @@
 //! ELB's six conditions. Values within one are alternatives.
 
-use std::fmt;
-use std::sync::Arc;
-
 use ipnet::IpNet;
+
+use super::{HeaderNamePattern, HostPattern, MethodPattern, PathPattern, TextPattern};
 
 /// One condition of a rule (ELBv2 `RuleCondition`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,48 +26,6 @@ pub enum Condition {
     SourceIp(Vec<IpNet>),
 }
 
-macro_rules! pattern {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub struct $name(pub(super) Arc<str>);
-
-        impl $name {
-            /// The text as written.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-pattern! {
-    /// At most 128 of `A-Z a-z 0-9 - . * ?`, at least one dot, only letters after the last dot.
-    HostPattern
-}
-pattern! {
-    /// At most 128 of ``A-Z a-z 0-9 _-.$/~"'@:+&*?``.
-    PathPattern
-}
-pattern! {
-    /// A header name: at most 40 token characters (RFC 9110 §5.6.2), never `Host`.
-    HeaderNamePattern
-}
-pattern! {
-    /// At most 128 visible characters, `*` and `?` are wildcards, `\*` and `\?` are not.
-    TextPattern
-}
-pattern! {
-    /// At most 40 of `A-Z - _`, no wildcards.
-    MethodPattern
-}
-
 /// One alternative of a query-string condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryPattern {
@@ -76,4 +33,47 @@ pub struct QueryPattern {
     pub key: Option<TextPattern>,
     /// The value.
     pub value: TextPattern,
+}
+
+impl Condition {
+    /// The field of the configuration that holds this condition.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::HostHeader(_) => "host_header",
+            Self::PathPattern(_) => "path_pattern",
+            Self::HttpHeader { .. } => "http_header",
+            Self::HttpRequestMethod(_) => "http_request_method",
+            Self::QueryString(_) => "query_string",
+            Self::SourceIp(_) => "source_ip",
+        }
+    }
+
+    /// How many alternatives it lists.
+    pub fn value_count(&self) -> usize {
+        match self {
+            Self::HostHeader(values) => values.len(),
+            Self::PathPattern(values) => values.len(),
+            Self::HttpHeader { values, .. } => values.len(),
+            Self::HttpRequestMethod(values) => values.len(),
+            Self::QueryString(values) => values.len(),
+            Self::SourceIp(values) => values.len(),
+        }
+    }
+
+    /// How many `*` and `?` its values hold.
+    pub fn wildcard_count(&self) -> usize {
+        match self {
+            Self::HostHeader(values) => values.iter().map(HostPattern::wildcard_count).sum(),
+            Self::PathPattern(values) => values.iter().map(PathPattern::wildcard_count).sum(),
+            Self::HttpHeader { values, .. } => values.iter().map(TextPattern::wildcard_count).sum(),
+            Self::QueryString(values) => values
+                .iter()
+                .map(|pair| {
+                    let key = pair.key.as_ref().map_or(0, TextPattern::wildcard_count);
+                    key + pair.value.wildcard_count()
+                })
+                .sum(),
+            Self::HttpRequestMethod(_) | Self::SourceIp(_) => 0,
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Actions, Rule};
+use super::spelled::spelled;
+use super::{Actions, Rule, SslPolicy};
 
 /// One listener; one for each (address, port).
 #[derive(Clone, Debug, PartialEq)]
@@ -36,44 +37,7 @@ pub enum Protocol {
     Https,
 }
 
-impl Protocol {
-    /// ELBv2's spelling: `HTTP` or `HTTPS`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "HTTP",
-            Self::Https => "HTTPS",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The ELB security policies that rustls honours exactly; parsing any other name says which of these are near.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SslPolicy {
-    /// `ELBSecurityPolicy-TLS13-1-3-2021-06`: TLS 1.3 alone.
-    Tls13Only,
-    /// `ELBSecurityPolicy-TLS13-1-2-Res-2021-06`: TLS 1.3 and 1.2, forward secret AEAD suites; the default.
-    #[default]
-    Tls13And12Restricted,
-    /// `ELBSecurityPolicy-FS-1-2-Res-2020-10`: TLS 1.2 alone, forward secret AEAD suites.
-    Tls12Restricted,
-}
-
-impl SslPolicy {
-    /// The name as ELBv2 spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tls13Only => "ELBSecurityPolicy-TLS13-1-3-2021-06",
-            Self::Tls13And12Restricted => "ELBSecurityPolicy-TLS13-1-2-Res-2021-06",
-            Self::Tls12Restricted => "ELBSecurityPolicy-FS-1-2-Res-2020-10",
-        }
-    }
-}
+spelled!(Protocol, "a protocol", { Http => "HTTP", Https => "HTTPS" });
 
 /// A certificate chain, leaf first, and its private key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,5 +76,46 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl Listener {
+    /// A listener on every address without rules.
+    pub fn new(port: u16, protocol: Protocol, default_actions: Actions) -> Self {
+        Self {
+            port,
+            address: None,
+            protocol,
+            ssl_policy: SslPolicy::default(),
+            certificates: Vec::new(),
+            rules: Vec::new(),
+            default_actions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_are_spelled_in_capitals() {
+        assert_eq!("HTTPS".parse(), Ok(Protocol::Https));
+        let refusal = "https".parse::<Protocol>().unwrap_err().to_string();
+        assert_eq!(refusal, "'https' is not a protocol; did you mean 'HTTPS'?");
+        let refusal = "TCP".parse::<Protocol>().unwrap_err().to_string();
+        assert_eq!(refusal, "'TCP' is not a protocol; write HTTP or HTTPS");
+    }
+
+    #[test]
+    fn a_secret_stays_out_of_logs() {
+        let shown = format!("{:?}", Pem::Inline(Secret::new(*b"-----BEGIN")));
+        assert_eq!(shown, "Inline(Secret(10 bytes))");
     }
 }

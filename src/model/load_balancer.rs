@@ -1,11 +1,16 @@
 //! Attributes of the load balancer as a whole, and of the process that is it.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use super::LoadBalancerName;
+use super::invalid::quoted;
+use super::spelled::spelled;
+use super::{Invalid, LoadBalancerName};
 
 /// ELBv2 load balancer attributes; every default is ALB's.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +40,33 @@ pub struct LoadBalancer {
     pub access_log: Option<AccessLog>,
 }
 
+impl LoadBalancer {
+    /// `idle_timeout.timeout_seconds`.
+    pub const IDLE_TIMEOUT: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(4000);
+    /// `client_keep_alive.seconds`.
+    pub const CLIENT_KEEP_ALIVE: RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(604_800);
+}
+
+impl Default for LoadBalancer {
+    fn default() -> Self {
+        Self {
+            name: LoadBalancerName::default(),
+            idle_timeout: Duration::from_secs(60),
+            client_keep_alive: Duration::from_secs(3600),
+            http2: true,
+            preserve_host_header: false,
+            drop_invalid_header_fields: false,
+            desync_mitigation_mode: DesyncMitigationMode::default(),
+            xff_header_processing: XffHeaderProcessing::default(),
+            xff_client_port: false,
+            x_amzn_tls_version_and_cipher_suite: false,
+            access_log: None,
+        }
+    }
+}
+
 /// How strictly requests of doubtful framing are treated (ALB user guide, "Desync mitigation mode").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DesyncMitigationMode {
@@ -47,6 +79,12 @@ pub enum DesyncMitigationMode {
     Strictest,
 }
 
+spelled!(DesyncMitigationMode, "a desync mitigation mode", {
+    Monitor => "monitor",
+    Defensive => "defensive",
+    Strictest => "strictest",
+});
+
 /// What happens to X-Forwarded-For.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XffHeaderProcessing {
@@ -58,6 +96,12 @@ pub enum XffHeaderProcessing {
     /// Remove the header.
     Remove,
 }
+
+spelled!(XffHeaderProcessing, "a mode of X-Forwarded-For", {
+    Append => "append",
+    Preserve => "preserve",
+    Remove => "remove",
+});
 
 /// Where access log records go and how they look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +131,8 @@ pub enum AccessLogFormat {
     Json,
 }
 
+spelled!(AccessLogFormat, "an access log format", { Alb => "alb", Json => "json" });
+
 /// Number of data-plane threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Workers {
@@ -97,6 +143,32 @@ pub enum Workers {
     Count(NonZeroUsize),
 }
 
+impl Workers {
+    /// More threads than any machine this is meant for has CPUs.
+    pub const COUNT: RangeInclusive<usize> = 1..=1024;
+}
+
+impl FromStr for Workers {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let count = digits.then(|| text.parse().ok()).flatten();
+        count
+            .filter(|count: &NonZeroUsize| Self::COUNT.contains(&count.get()))
+            .map(Self::Count)
+            .ok_or_else(|| {
+                Invalid::new(
+                    format_args!("{} is not a number of workers", quoted(text)),
+                    "write 'auto' for one on each CPU, or a whole number from 1 to 1024",
+                )
+            })
+    }
+}
+
 /// Where the admin door opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAddress {
@@ -104,4 +176,118 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
     /// A socket file, `unix:PATH`.
     Unix(PathBuf),
+}
+
+impl Default for AdminAddress {
+    fn default() -> Self {
+        Self::Tcp(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9900)))
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for AdminAddress {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path);
+        }
+        text.parse()
+            .map(Self::Tcp)
+            .map_err(|_| not_an_admin_address(text))
+    }
+}
+
+fn unix(path: &str) -> Result<AdminAddress, Invalid> {
+    /// `sockaddr_un.sun_path` has 108 bytes on Linux, the last one a NUL.
+    const PATH_MAX: usize = 107;
+    if path.is_empty() || path.contains('\0') {
+        return Err(Invalid::new(
+            "'unix:' names no socket file",
+            "write a path after it, such as 'unix:/run/albedo/admin.sock'",
+        ));
+    }
+    if path.len() > PATH_MAX {
+        return Err(Invalid::new(
+            format_args!("the path {} is too long for a socket", quoted(path)),
+            format_args!("use one of at most {PATH_MAX} bytes"),
+        ));
+    }
+    Ok(AdminAddress::Unix(PathBuf::from(path)))
+}
+
+fn not_an_admin_address(text: &str) -> Invalid {
+    let remedy = match text.rsplit_once(':') {
+        Some(("" | "localhost", port)) if port.parse::<u16>().is_ok() => {
+            format!("write '127.0.0.1:{port}' for this machine alone")
+        }
+        None if text.parse::<u16>().is_ok() => {
+            format!("write '127.0.0.1:{text}' for this machine alone")
+        }
+        _ if text.starts_with('/') => format!("write 'unix:{text}' for a socket file"),
+        _ => "write ADDRESS:PORT, such as '127.0.0.1:9900' or '[::1]:9900', or 'unix:PATH'"
+            .to_owned(),
+    };
+    Invalid::new(
+        format_args!("{} is not an admin address", quoted(text)),
+        remedy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn workers_are_auto_or_a_count() {
+        let count = |number| Ok(Workers::Count(NonZeroUsize::new(number).unwrap()));
+        assert_eq!("auto".parse(), Ok(Workers::Auto));
+        assert_eq!("1".parse(), count(1));
+        assert_eq!("1024".parse(), count(1024));
+        for bad in ["0", "1025", "-1", "+2", "two", ""] {
+            assert!(bad.parse::<Workers>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_admin_door_is_an_address_or_a_socket_file() {
+        assert_eq!("127.0.0.1:9900".parse(), Ok(AdminAddress::default()));
+        assert_eq!(
+            "unix:/run/a.sock".parse(),
+            Ok(AdminAddress::Unix("/run/a.sock".into()))
+        );
+        assert!("[::1]:0".parse::<AdminAddress>().is_ok());
+        let remedy = |text: &str| {
+            text.parse::<AdminAddress>()
+                .unwrap_err()
+                .remedy()
+                .to_owned()
+        };
+        assert!(remedy(":9900").contains("'127.0.0.1:9900'"));
+        assert!(remedy("localhost:9900").contains("'127.0.0.1:9900'"));
+        assert!(remedy("9900").contains("'127.0.0.1:9900'"));
+        assert!(remedy("/run/a.sock").contains("'unix:/run/a.sock'"));
+        assert!(remedy("unix:").contains("write a path"));
+        assert!(remedy(&format!("unix:/{}", "x".repeat(107))).contains("107 bytes"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(unix:)?.{0,30}") {
+            let _ = text.parse::<Workers>();
+            if let Ok(address) = text.parse::<AdminAddress>() {
+                prop_assert_eq!(address.to_string().parse(), Ok(address));
+            }
+        }
+    }
 }

@@ -3,34 +3,41 @@
 
 mod action;
 mod condition;
+pub mod duration;
 mod health_check;
+mod invalid;
 mod listener;
 mod load_balancer;
 mod name;
+mod pattern;
 mod rule;
+mod spelled;
+mod ssl_policy;
+mod target;
 mod target_group;
 
 pub use action::{
     Action, Actions, FixedResponse, Forward, Redirect, RedirectStatus, WeightedTargetGroup,
 };
-pub use condition::{
-    Condition, HeaderNamePattern, HostPattern, MethodPattern, PathPattern, QueryPattern,
-    TextPattern,
-};
+pub use condition::{Condition, QueryPattern};
 pub use health_check::{HealthCheck, HealthCheckPort, Matcher};
-pub use listener::{Certificate, Listener, Pem, Protocol, Secret, SslPolicy};
+pub use invalid::Invalid;
+pub(crate) use invalid::{nearest, quoted};
+pub use listener::{Certificate, Listener, Pem, Protocol, Secret};
 pub use load_balancer::{
     AccessLog, AccessLogFormat, AccessLogSink, AdminAddress, DesyncMitigationMode, LoadBalancer,
     Workers, XffHeaderProcessing,
 };
 pub use name::{Generation, LoadBalancerName, TargetGroupName};
+pub use pattern::{HeaderNamePattern, HostPattern, MethodPattern, PathPattern, TextPattern};
 pub use rule::{Priority, Rule, Transform};
-pub use target_group::{
-    Algorithm, ProtocolVersion, Stickiness, Target, TargetGroup, TargetId, UpstreamTls,
-};
+pub(crate) use spelled::alternatives;
+pub use ssl_policy::SslPolicy;
+pub use target::{Target, TargetId};
+pub use target_group::{Algorithm, ProtocolVersion, Stickiness, TargetGroup, UpstreamTls};
 
 /// One whole configuration: what `config` reads, what `control` applies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// Where the operator's door opens; loopback unless said otherwise.
     pub admin: AdminAddress,

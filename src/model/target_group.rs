@@ -1,12 +1,12 @@
 //! A target group: who may answer, how they are chosen, checked and kept.
 
-use std::fmt;
-use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HealthCheck, Protocol, TargetGroupName};
+use super::spelled::spelled;
+use super::{HealthCheck, Protocol, Target, TargetGroupName};
 
 /// One target group.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,32 @@ pub struct TargetGroup {
     pub targets: Vec<Target>,
 }
 
+impl TargetGroup {
+    /// `deregistration_delay.timeout_seconds`.
+    pub const DEREGISTRATION_DELAY: RangeInclusive<Duration> =
+        Duration::ZERO..=Duration::from_secs(3600);
+    /// `slow_start.duration_seconds` when it is not 0 (off).
+    pub const SLOW_START: RangeInclusive<Duration> =
+        Duration::from_secs(30)..=Duration::from_secs(900);
+
+    /// A group without targets and with every default of ALB.
+    pub fn new(name: TargetGroupName, protocol: Protocol, port: u16) -> Self {
+        Self {
+            name,
+            protocol,
+            protocol_version: ProtocolVersion::default(),
+            port,
+            algorithm: Algorithm::default(),
+            stickiness: None,
+            deregistration_delay: Duration::from_secs(300),
+            slow_start: Duration::ZERO,
+            health_check: HealthCheck::default(),
+            tls: UpstreamTls::default(),
+            targets: Vec::new(),
+        }
+    }
+}
+
 /// HTTP version toward targets (ELBv2 `ProtocolVersion`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProtocolVersion {
@@ -46,6 +72,12 @@ pub enum ProtocolVersion {
     /// gRPC over HTTP/2.
     Grpc,
 }
+
+spelled!(ProtocolVersion, "a protocol version", {
+    Http1 => "HTTP1",
+    Http2 => "HTTP2",
+    Grpc => "GRPC",
+});
 
 /// How a target is chosen (`load_balancing.algorithm.type`; `failover` is albedo's own).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +92,13 @@ pub enum Algorithm {
     /// One active target at a time.
     Failover,
 }
+
+spelled!(Algorithm, "an algorithm", {
+    RoundRobin => "round_robin",
+    LeastOutstandingRequests => "least_outstanding_requests",
+    WeightedRandom => "weighted_random",
+    Failover => "failover",
+});
 
 /// How users are kept on their target (`stickiness.type`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +117,14 @@ pub enum Stickiness {
     },
 }
 
+impl Stickiness {
+    /// `stickiness.lb_cookie.duration_seconds` and its sisters.
+    pub const DURATION: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(604_800);
+    /// What ALB sets when stickiness is on and no duration is given.
+    pub const DURATION_DEFAULT: Duration = Duration::from_secs(86_400);
+}
+
 /// Whether a target's certificate is checked; ALB never does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamTls {
@@ -89,31 +136,4 @@ pub enum UpstreamTls {
         /// PEM bundle of trusted roots.
         ca_file: PathBuf,
     },
-}
-
-/// One registered target; (id, port) tells targets apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// Address or name.
-    pub id: TargetId,
-    /// The group's port when absent.
-    pub port: Option<u16>,
-}
-
-/// Where a target is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TargetId {
-    /// An IP address.
-    Address(IpAddr),
-    /// A DNS name, lower-case, looked up again when its TTL ends.
-    Name(Arc<str>),
-}
-
-impl fmt::Display for TargetId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name) => f.write_str(name),
-        }
-    }
 }
