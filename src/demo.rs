@@ -64,7 +64,7 @@ pub struct Demo {
 pub fn prepare() -> Result<Demo, Error> {
     let (mut config, _warnings) = config::parse(TABLE, Path::new("config/datarobot.yaml")).map_err(Error::Table)?;
     let (chain, key) =
-        tls::self_signed(&["localhost", "127.0.0.1", "::1"]).map_err(|error| Error::Certificate(error.to_string()))?;
+        tls::certificate::self_signed(&["localhost", "127.0.0.1", "::1"]).map_err(|error| Error::Certificate(error.to_string()))?;
     let certificate = Certificate { certificate: inline(chain), key: inline(key) };
     for listener in &mut config.listeners {
         listener.address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));

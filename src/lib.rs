@@ -18,3 +18,5 @@ mod snapshot; // the furniture         |
 mod proxy; // the life of a request    |
 mod listener; // the front door        v request
 mod control; // who may change things
+pub mod app; // the builder
+pub mod demo; // the DataRobot table on loopback

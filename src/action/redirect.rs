@@ -50,6 +50,7 @@ impl Redirect {
         let location = self.location(request, client)?;
         let answer = Answer::to(&request.method);
         let mut response = own_response(self.status, HTML, &self.page, answer, date);
+        response.casing.remember(&LOCATION, b"Location");
         response.headers.append(LOCATION, location);
         Ok(response)
     }

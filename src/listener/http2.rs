@@ -29,8 +29,6 @@ use crate::worker::{self, Alarm};
 
 /// Streams at once on one connection (ALB quota: 128).
 const CONCURRENT_STREAMS_MAX: u32 = 128;
-/// Requests on one connection; the next ones ask for a new connection (ALB quota: 10,000).
-const REQUESTS_MAX: u32 = 10_000;
 /// Bytes of one request body on their way before its target took any.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
@@ -54,7 +52,7 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
     let front = Rc::new(front);
     let usage = Rc::new(Usage {
         active: Cell::new(0),
-        served: Cell::new(0),
+
         last: Cell::new(worker::now()),
     });
     let streams = Local(TaskTracker::new());
@@ -83,9 +81,7 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
             if let Poll::Ready(_outcome) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Ended::ByClient);
             }
-            let enough = front.is_draining()
-                || usage.served.get() >= REQUESTS_MAX
-                || expires <= worker::now();
+            let enough = front.is_draining() || expires <= worker::now();
             if enough {
                 Poll::Ready(Ended::ByUs)
             } else {
@@ -137,7 +133,6 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 #[derive(Debug)]
 struct Usage {
     active: Cell<u32>,
-    served: Cell<u32>,
     last: Cell<Instant>,
 }
 
@@ -148,7 +143,6 @@ struct InUse(Rc<Usage>);
 impl InUse {
     fn begin(usage: &Rc<Usage>) -> Self {
         usage.active.set(usage.active.get() + 1);
-        usage.served.set(usage.served.get() + 1);
         Self(Rc::clone(usage))
     }
 }

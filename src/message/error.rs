@@ -214,10 +214,12 @@ pub(crate) fn own_response(
     headers.append(DATE, date);
     headers.append(CONTENT_TYPE, content_type);
     headers.append(CONTENT_LENGTH, HeaderValue::from(content.len()));
+    let mut casing = Casing::default();
+    casing.remember(&CONTENT_TYPE, b"Content-Type");
     Response {
         status,
         headers,
-        casing: Casing::default(),
+        casing,
         body: answer.body(content),
         outstanding: None,
     }
