@@ -17,6 +17,7 @@ mod rule; // which door                |
 mod snapshot; // the furniture         |
 mod proxy; // the life of a request    |
 mod listener; // the front door        v request
+pub mod config; // where it comes from
 mod control; // who may change things
 pub mod app; // the builder
 pub mod demo; // the DataRobot table on loopback

@@ -16,6 +16,11 @@ const NAME_MAX: usize = 32;
 pub struct TargetGroupName(pub(super) Arc<str>);
 
 impl TargetGroupName {
+    /// Stands where a name could not be read; a configuration that holds it is never applied.
+    pub(crate) fn stand_in() -> Self {
+        Self("unreadable".into())
+    }
+
     /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0

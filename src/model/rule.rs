@@ -27,6 +27,8 @@ pub struct Priority(pub(super) u16);
 impl Priority {
     /// The priorities that ELBv2 gives out.
     pub const RANGE: RangeInclusive<u16> = 1..=50_000;
+    /// The rule before the default.
+    pub const LAST: Self = Self(50_000);
 
     /// The number itself.
     pub fn value(self) -> u16 {

@@ -1,0 +1,85 @@
+//! Where a value stands in a configuration, as its user would say it: `listeners[0].rules[2].actions`.
+
+use std::fmt;
+
+/// The way from the whole configuration down to one value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FieldPath(String);
+
+impl FieldPath {
+    /// The whole configuration.
+    pub(crate) fn root() -> Self {
+        Self::default()
+    }
+
+    /// This field of it.
+    pub(crate) fn field(&self, name: &str) -> Self {
+        let dot = if self.0.is_empty() { "" } else { "." };
+        Self(format!("{}{dot}{name}", self.0))
+    }
+
+    /// This element of it.
+    pub(crate) fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// What holds it; none for the whole configuration.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.rfind(['.', '[']).unwrap_or(0);
+        Some(Self(self.0[..end].to_owned()))
+    }
+
+    /// Whether it is `other` or lies inside of it.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        let rest = self.0.strip_prefix(&other.0);
+        rest.is_some_and(|rest| {
+            other.0.is_empty() || rest.is_empty() || rest.starts_with(['.', '['])
+        })
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_str() {
+            "" => f.write_str("configuration"),
+            path => f.write_str(path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_like_the_file() {
+        let rule = FieldPath::root()
+            .field("listeners")
+            .index(0)
+            .field("rules")
+            .index(2);
+        assert_eq!(
+            rule.field("actions").to_string(),
+            "listeners[0].rules[2].actions"
+        );
+        assert_eq!(rule.parent().unwrap().to_string(), "listeners[0].rules");
+        assert_eq!(FieldPath::root().to_string(), "configuration");
+    }
+
+    #[test]
+    fn a_rule_is_within_its_listener_but_not_within_listener_ten() {
+        let listeners = FieldPath::root().field("listeners");
+        let rule = listeners.index(1).field("rules");
+        assert!(rule.is_within(&listeners) && rule.is_within(&rule));
+        assert!(rule.is_within(&FieldPath::root()));
+        assert!(!listeners.index(10).is_within(&listeners.index(1)));
+        assert!(
+            !listeners
+                .field("x")
+                .is_within(&FieldPath::root().field("listen"))
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! What the format can say and this version does not do yet. Refused, never ignored. Each block goes when its
+//! feature comes; nothing else knows this list.
+
+use std::time::Duration;
+
+use super::check::Findings;
+use super::field_path::FieldPath;
+use crate::model::{
+    Action, Actions, Algorithm, Config, DesyncMitigationMode, ProtocolVersion, Stickiness,
+    TargetGroup, Transform,
+};
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let root = FieldPath::root();
+    let mode = config.load_balancer.desync_mitigation_mode;
+    if mode != DesyncMitigationMode::Defensive {
+        let path = root.field("load_balancer").field("desync_mitigation_mode");
+        refuse(
+            findings,
+            &path,
+            &format!("desync mitigation mode '{mode}'"),
+            "write 'defensive', the default",
+        );
+    }
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let path = root.field("listeners").index(index);
+        forward(
+            &listener.default_actions,
+            &path.field("default_actions"),
+            findings,
+        );
+        for (index, rule) in listener.rules.iter().enumerate() {
+            let path = path.field("rules").index(index);
+            forward(&rule.actions, &path.field("actions"), findings);
+            for (index, transform) in rule.transforms.iter().enumerate() {
+                let (kind, what) = match transform {
+                    Transform::UrlRewrite { .. } => ("url_rewrite", "rewriting the URL"),
+                    Transform::HostHeaderRewrite { .. } => {
+                        ("host_header_rewrite", "rewriting the Host header")
+                    }
+                };
+                let path = path.field("transforms").index(index).field(kind);
+                refuse(findings, &path, what, "remove it, or redirect instead");
+            }
+        }
+    }
+    for (index, group) in config.target_groups.iter().enumerate() {
+        target_group(group, &root.field("target_groups").index(index), findings);
+    }
+}
+
+fn forward(actions: &Actions, path: &FieldPath, findings: &mut Findings) {
+    let path = path.index(0).field("forward");
+    let Action::Forward(forward) = &actions.terminal else {
+        return;
+    };
+    if forward.target_groups.len() > 1 {
+        let path = path.field("target_groups");
+        refuse(
+            findings,
+            &path,
+            "forwarding to more than one target group",
+            "forward to one",
+        );
+    }
+    if forward.stickiness.is_some() {
+        let path = path.field("stickiness");
+        refuse(
+            findings,
+            &path,
+            "stickiness between target groups",
+            "remove it",
+        );
+    }
+}
+
+fn target_group(group: &TargetGroup, path: &FieldPath, findings: &mut Findings) {
+    if group.protocol_version != ProtocolVersion::Http1 {
+        let what = format!("protocol version {} toward targets", group.protocol_version);
+        refuse(
+            findings,
+            &path.field("protocol_version"),
+            &what,
+            "write HTTP1, the default",
+        );
+    }
+    if group.algorithm != Algorithm::RoundRobin {
+        let what = format!("algorithm {}", group.algorithm);
+        refuse(
+            findings,
+            &path.field("algorithm"),
+            &what,
+            "write round_robin, the default",
+        );
+    }
+    if let Some(Stickiness::AppCookie { .. }) = group.stickiness {
+        let path = path.field("stickiness").field("type");
+        refuse(
+            findings,
+            &path,
+            "stickiness by app_cookie",
+            "write lb_cookie",
+        );
+    }
+    if group.slow_start != Duration::ZERO {
+        refuse(
+            findings,
+            &path.field("slow_start"),
+            "slow start",
+            "write 0s, the default",
+        );
+    }
+}
+
+fn refuse(findings: &mut Findings, path: &FieldPath, what: &str, remedy: &str) {
+    findings.error(path, format!("{what} is not served yet"), remedy);
+}

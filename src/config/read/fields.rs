@@ -1,0 +1,201 @@
+//! Opens an object of the file against its description: unknown, missing, double and empty fields are found here,
+//! for every kind of object alike.
+
+use std::collections::HashSet;
+
+use super::Reader;
+use crate::config::field_path::FieldPath;
+use crate::config::shape::{Keys, Kind, Presence, Shape};
+use crate::config::yaml::{Entry, Node, Position, Value};
+use crate::model::{alternatives, nearest, quoted};
+
+/// The fields of one object.
+#[derive(Debug)]
+pub(super) struct Fields<'n> {
+    pub(super) shape: &'static Shape,
+    pub(super) path: FieldPath,
+    pub(super) position: Position,
+    entries: &'n [Entry],
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a field, unless it is absent or empty.
+    pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
+        debug_assert!(self.shape.field(name).is_some(), "{name} is in no shape");
+        let entry = self.entries.iter().find(|entry| entry.key == name)?;
+        (entry.node.value != Value::Null).then_some(&entry.node)
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> FieldPath {
+        self.path.field(name)
+    }
+
+    /// Which of the fields of an `ExactlyOne` object is there.
+    pub(super) fn only(&self) -> Option<(&'static str, &'n Node)> {
+        let mut names = self.shape.names();
+        names.find_map(|name| Some((name, self.get(name)?)))
+    }
+}
+
+impl Reader {
+    /// Opens an object; of anything else it says so once and goes on as if every field were absent.
+    pub(super) fn object<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &FieldPath,
+        shape: &'static Shape,
+    ) -> Fields<'n> {
+        self.stands_at(path, node.position);
+        let mut fields = Fields {
+            shape,
+            path: path.clone(),
+            position: node.position,
+            entries: &[],
+        };
+        let Value::Mapping(entries) = &node.value else {
+            let names: Vec<&str> = shape.names().collect();
+            let remedy = match shape.keys {
+                Keys::Any => format!("write an object with {}", and(&names)),
+                Keys::ExactlyOne => format!("write an object with one of {}", and(&names)),
+            };
+            let message = format!("{} is not an object", kind(&node.value));
+            self.problem(path, node.position, message, remedy);
+            return fields;
+        };
+        fields.entries = entries;
+        self.check_names(&fields);
+        match shape.keys {
+            Keys::Any => self.check_required(&fields),
+            Keys::ExactlyOne => self.check_only(&fields),
+        }
+        fields
+    }
+
+    fn check_names(&mut self, fields: &Fields<'_>) {
+        let mut seen = HashSet::new();
+        for entry in fields.entries {
+            let path = fields.path.field(&entry.key);
+            let Some(field) = fields.shape.field(&entry.key) else {
+                self.unknown(fields.shape, entry, &path);
+                continue;
+            };
+            if !seen.insert(field.name) {
+                let message = format!("'{}' is written a second time", field.name);
+                self.problem(&path, entry.position, message, "keep one of the two");
+                continue;
+            }
+            self.stands_at(&path, entry.node.position);
+            // A list whose elements are all commented out is an empty list.
+            let list = matches!(field.kind, Kind::List { .. }) && fields.shape.keys == Keys::Any;
+            if entry.node.value == Value::Null && !list {
+                self.empty(&path, entry, &field.presence);
+            }
+        }
+    }
+
+    fn unknown(&mut self, shape: &Shape, entry: &Entry, path: &FieldPath) {
+        let key = entry.key.as_str();
+        let remedy = match key {
+            "<<" => "merge keys are not YAML 1.2; write the fields out, or repeat a whole value with an alias".to_owned(),
+            _ => suggestion(shape, key),
+        };
+        let message = format!("unknown field {}", quoted(key));
+        self.problem(path, entry.position, message, remedy);
+    }
+
+    fn empty(&mut self, path: &FieldPath, entry: &Entry, presence: &Presence) {
+        let remedy = match presence {
+            Presence::Required => {
+                "write one; text after ' #' is a comment unless it stands in quotes".to_owned()
+            }
+            Presence::Optional => "write one, or remove the field".to_owned(),
+            Presence::Default(default) => format!("write one, or remove the field for '{default}'"),
+        };
+        self.problem(path, entry.position, "has no value", remedy);
+    }
+
+    fn check_required(&mut self, fields: &Fields<'_>) {
+        for field in fields.shape.fields {
+            let entry = fields.entries.iter().find(|entry| entry.key == field.name);
+            let missing = match (&field.kind, entry) {
+                (_, None) => true,
+                // Other empty fields were found among the names.
+                (Kind::List { .. }, Some(entry)) => entry.node.value == Value::Null,
+                (_, Some(_)) => false,
+            };
+            if missing && matches!(field.presence, Presence::Required) {
+                let path = fields.path.field(field.name);
+                let message = format!("'{}' is missing", field.name);
+                self.problem(
+                    &path,
+                    fields.position,
+                    message,
+                    needed(&field.kind, field.description),
+                );
+            }
+        }
+    }
+
+    fn check_only(&mut self, fields: &Fields<'_>) {
+        let shape = fields.shape;
+        let known = |entry: &&Entry| shape.field(&entry.key).is_some();
+        let written = fields.entries.iter().filter(known).count();
+        let unknown = fields.entries.len() - written;
+        let names: Vec<&str> = shape.names().collect();
+        if written == 0 && unknown == 0 {
+            let message = format!("the {} is empty", shape.name);
+            let remedy = format!("write one of {}", and(&names));
+            self.problem(&fields.path, fields.position, message, remedy);
+        }
+        if written > 1 {
+            let message = format!("one {} holds {written} fields", shape.name);
+            let remedy = format!("begin each with its own '-', one {} an element", shape.name);
+            self.problem(&fields.path, fields.position, message, remedy);
+        }
+    }
+}
+
+/// What to write instead of an unknown field.
+fn suggestion(shape: &Shape, key: &str) -> String {
+    if let Some(name) = nearest(key, shape.names()) {
+        return format!("did you mean '{name}'?");
+    }
+    let inside = shape.fields.iter().find(|field| {
+        let shapes = field.kind.shapes();
+        shapes.iter().any(|inner| inner.field(key).is_some())
+    });
+    if let Some(field) = inside {
+        return format!("it belongs under '{}'", field.name);
+    }
+    let names: Vec<&str> = shape.names().collect();
+    format!("the fields of a {} are {}", shape.name, and(&names))
+}
+
+fn needed(kind: &Kind, description: &str) -> String {
+    let what = match kind {
+        Kind::OneOf(names) => format!("write {}", alternatives(&names())),
+        Kind::Integer(range) => format!("write a number from {} to {}", range.start(), range.end()),
+        Kind::List { .. } => "write a list".to_owned(),
+        _ => "write it".to_owned(),
+    };
+    format!("{what}: {}", description.trim_end_matches('.'))
+}
+
+/// How a message names a value of the wrong kind.
+pub(super) fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "an empty value".to_owned(),
+        Value::Scalar(text) => quoted(text),
+        Value::Sequence(_) => "a list".to_owned(),
+        Value::Mapping(_) => "an object".to_owned(),
+    }
+}
+
+/// `'a', 'b' and 'c'`.
+fn and(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        other => other.concat(),
+    }
+}

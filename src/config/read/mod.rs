@@ -1,0 +1,176 @@
+//! Walks the tree of a file and says it in the model's types. Notes every problem and goes on with a stand-in, so
+//! that one look at a file finds all that is wrong; what it made is only used when nothing was.
+
+mod action;
+mod fields;
+mod leaf;
+mod listener;
+mod load_balancer;
+mod rule;
+mod target_group;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use self::fields::Fields;
+use super::field_path::FieldPath;
+use super::problem::Severity;
+use super::shapes;
+use super::yaml::{self, Node, Position, Value};
+use crate::model;
+
+/// What one pass over a file gives.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Whole when `problems` holds no error; otherwise with stand-ins. None when there is nothing to look at.
+    pub(super) config: Option<model::Config>,
+    pub(super) problems: Vec<Found>,
+    /// Where each value stands.
+    pub(super) places: Places,
+}
+
+/// A problem that the file itself shows.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) severity: Severity,
+    pub(super) path: FieldPath,
+    pub(super) position: Position,
+    pub(super) message: String,
+    pub(super) remedy: String,
+}
+
+/// Where each value of a file stands.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    positions: HashMap<FieldPath, Position>,
+    /// Long forms that the file writes short: `forward: web` is `forward.target_groups[0].name` to the model.
+    short_forms: HashMap<FieldPath, FieldPath>,
+}
+
+impl Places {
+    /// How the file spells this path, and where it stands; an absent field stands where its object does.
+    pub(super) fn find(&self, path: &FieldPath) -> (FieldPath, Position) {
+        let written = self.short_forms.get(path).unwrap_or(path);
+        let mut nearest = Some(written.clone());
+        while let Some(path) = nearest {
+            if let Some(position) = self.positions.get(&path) {
+                return (written.clone(), *position);
+            }
+            nearest = path.parent();
+        }
+        (written.clone(), Position::START)
+    }
+}
+
+/// Reads a whole file; its relative paths start at `folder`.
+pub(super) fn document(text: &str, folder: &Path) -> Reading {
+    let document = yaml::parse(text);
+    let mut reader = Reader {
+        folder: folder.to_owned(),
+        problems: Vec::new(),
+        places: Places::default(),
+    };
+    let root = FieldPath::root();
+    for fault in &document.faults {
+        reader.problem(&root, fault.position, &fault.message, &fault.remedy);
+    }
+    let config = match &document.root {
+        Some(Node {
+            value: Value::Null, ..
+        })
+        | None
+            if document.faults.is_empty() =>
+        {
+            reader.problem(
+                &root,
+                Position::START,
+                "there is nothing in the file",
+                "write at least 'listeners'; 'albedo schema' describes every field",
+            );
+            None
+        }
+        None => None,
+        Some(node) => Some(reader.configuration(node)),
+    };
+    Reading {
+        config,
+        problems: reader.problems,
+        places: reader.places,
+    }
+}
+
+/// The walk over one file.
+pub(super) struct Reader {
+    folder: PathBuf,
+    problems: Vec<Found>,
+    places: Places,
+}
+
+impl Reader {
+    fn configuration(&mut self, node: &Node) -> model::Config {
+        let fields = self.object(node, &FieldPath::root(), &shapes::CONFIGURATION);
+        model::Config {
+            admin: self.admin(&fields),
+            workers: self.leaf(&fields, "workers").unwrap_or_default(),
+            load_balancer: self.load_balancer(&fields),
+            listeners: self
+                .list(&fields, "listeners")
+                .into_iter()
+                .map(|(node, path)| self.listener(node, &path))
+                .collect(),
+            target_groups: self
+                .list(&fields, "target_groups")
+                .into_iter()
+                .map(|(node, path)| self.target_group(node, &path))
+                .collect(),
+        }
+    }
+
+    fn admin(&mut self, fields: &Fields<'_>) -> model::AdminAddress {
+        match self.leaf(fields, "admin").unwrap_or_default() {
+            model::AdminAddress::Unix(path) => model::AdminAddress::Unix(self.folder.join(path)),
+            address @ model::AdminAddress::Tcp(_) => address,
+        }
+    }
+
+    fn problem(
+        &mut self,
+        path: &FieldPath,
+        position: Position,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.found(Severity::Error, path, position, message, remedy);
+    }
+
+    fn warning(
+        &mut self,
+        path: &FieldPath,
+        position: Position,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.found(Severity::Warning, path, position, message, remedy);
+    }
+
+    fn found(
+        &mut self,
+        severity: Severity,
+        path: &FieldPath,
+        position: Position,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.problems.push(Found {
+            severity,
+            path: path.clone(),
+            position,
+            message: message.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    fn stands_at(&mut self, path: &FieldPath, position: Position) {
+        self.places.positions.insert(path.clone(), position);
+    }
+}

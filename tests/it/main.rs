@@ -1,0 +1,3 @@
+//! What albedo promises, seen from outside.
+
+mod check; // configurations good and bad
