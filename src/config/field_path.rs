@@ -31,14 +31,6 @@ impl FieldPath {
         let end = self.0.rfind(['.', '[']).unwrap_or(0);
         Some(Self(self.0[..end].to_owned()))
     }
-
-    /// Whether it is `other` or lies inside of it.
-    pub(crate) fn is_within(&self, other: &Self) -> bool {
-        let rest = self.0.strip_prefix(&other.0);
-        rest.is_some_and(|rest| {
-            other.0.is_empty() || rest.is_empty() || rest.starts_with(['.', '['])
-        })
-    }
 }
 
 impl fmt::Display for FieldPath {
@@ -67,19 +59,5 @@ mod tests {
         );
         assert_eq!(rule.parent().unwrap().to_string(), "listeners[0].rules");
         assert_eq!(FieldPath::root().to_string(), "configuration");
-    }
-
-    #[test]
-    fn a_rule_is_within_its_listener_but_not_within_listener_ten() {
-        let listeners = FieldPath::root().field("listeners");
-        let rule = listeners.index(1).field("rules");
-        assert!(rule.is_within(&listeners) && rule.is_within(&rule));
-        assert!(rule.is_within(&FieldPath::root()));
-        assert!(!listeners.index(10).is_within(&listeners.index(1)));
-        assert!(
-            !listeners
-                .field("x")
-                .is_within(&FieldPath::root().field("listen"))
-        );
     }
 }

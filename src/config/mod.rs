@@ -19,9 +19,9 @@ use std::sync::Arc;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use schema::schema;
 
-use self::check::Finding;
+use self::check::{Finding, StandIns};
 use self::field_path::FieldPath;
-use self::read::{Found, Places, Reading};
+use self::read::{Places, Reading};
 use self::yaml::Position;
 use crate::model::Config;
 
@@ -41,15 +41,17 @@ pub fn read(path: &Path) -> Result<(Config, Vec<Problem>), Problems> {
 
 /// Reads a text as if it stood in `file`, whose folder is where relative paths start.
 pub fn parse(text: &str, file: &Path) -> Result<(Config, Vec<Problem>), Problems> {
-    let folder = file.parent().unwrap_or(Path::new(""));
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let Reading {
         config,
         problems: found,
         places,
+        stand_ins,
     } = read::document(text, folder);
     let findings = config.as_ref().map(check::findings).unwrap_or_default();
     let file = Arc::from(file);
-    let sound = |finding: &Finding| !found.iter().any(|found| refutes(found, finding));
+    let stand_ins = StandIns::new(stand_ins);
+    let sound = |finding: &Finding| !stand_ins.touch(finding);
     let mut problems: Vec<Problem> = findings
         .into_iter()
         .filter(sound)
@@ -80,13 +82,6 @@ pub fn check(config: &Config) -> Result<Vec<Problem>, Problems> {
         remedy: finding.remedy,
     });
     problem::judge(problems.collect())
-}
-
-/// Whether a finding was drawn from a value that could not be read.
-fn refutes(found: &Found, finding: &Finding) -> bool {
-    found.severity == Severity::Error
-        && found.path != FieldPath::root()
-        && finding.touches(&found.path)
 }
 
 fn placed(finding: Finding, places: &Places, file: &Arc<Path>) -> Problem {
@@ -151,3 +146,6 @@ fn unreadable(error: &io::Error) -> (String, &'static str) {
     };
     (message.to_owned(), remedy)
 }
+
+#[cfg(test)]
+mod tests;

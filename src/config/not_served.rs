@@ -10,6 +10,17 @@ use crate::model::{
     TargetGroup, Transform,
 };
 
+/// Things of ELBv2 that the format has no field for; whoever writes one reads that, and not "unknown field".
+pub(super) const FIELDS: &[&str] = &[
+    "authenticate_cognito",
+    "authenticate_oidc",
+    "connection_log",
+    "jwt_validation",
+    "mutual_authentication",
+    "regex_values",
+    "target_group_health",
+];
+
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let root = FieldPath::root();
     let mode = config.load_balancer.desync_mitigation_mode;

@@ -73,7 +73,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// `HealthCheckPath`, `health-check-path` and `health_check_path` are one word to a person.
-fn snake_case(text: &str) -> String {
+pub(super) fn snake_case(text: &str) -> String {
     let mut snake = String::with_capacity(text.len() + 4);
     let mut after_lower = false;
     for c in text.chars() {

@@ -122,7 +122,7 @@ fn check_host(text: &str) -> Result<(), Invalid> {
                 "host pattern {} has other than letters after its last dot",
                 quoted(text)
             ),
-            "end it with a top-level domain, such as '.com'; addresses and a last '*' are not taken",
+            "end it with a top-level domain, such as '.com': addresses and a last '*' are not taken",
         ));
     }
     Ok(())
@@ -137,7 +137,7 @@ fn check_path(text: &str) -> Result<(), Invalid> {
         |c| c.is_ascii_alphanumeric() || "_-.$/~\"'@:+&*?".contains(c),
         |c| match c {
             '=' | '#' => {
-                "paths are compared without the query; use a 'query_string' condition for it"
+                "use a 'query_string' condition for the query: paths are compared without it"
             }
             '%' | ' ' => "write '?' in the place of one character, or '*' in the place of several",
             _ => "use letters, digits, any of _-.$/~\"'@:+& and the wildcards '*' and '?'",
@@ -174,7 +174,7 @@ fn check_text(text: &str) -> Result<(), Invalid> {
         what,
         text,
         |c| c.is_ascii_graphic() || c == ' ',
-        |_| "use visible ASCII characters; '?' stands for any one character and '*' for several",
+        |_| "use visible ASCII characters: '?' stands for any one character and '*' for several",
     )
 }
 
@@ -204,7 +204,7 @@ fn check_length(what: &str, text: &str, max: usize) -> Result<(), Invalid> {
     if length > max {
         return Err(Invalid::new(
             format_args!("{what} {} has {length} characters", quoted(text)),
-            format_args!("shorten it to {max}; a wildcard may help"),
+            format_args!("shorten it to {max}, perhaps with a wildcard"),
         ));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Closed sets of words: one table gives an enum its names, its parser and its errors.
 
-use super::invalid::{Invalid, nearest, quoted};
+use super::invalid::{Invalid, quoted, snake_case};
 
 /// Gives an enum `ALL`, `as_str`, `Display` and `FromStr` from one table of names.
 macro_rules! spelled {
@@ -45,7 +45,8 @@ pub(super) fn choose<T: Copy>(
         return Ok(*value);
     }
     let names: Vec<&str> = all.iter().map(|value| name(*value)).collect();
-    let remedy = match nearest(text, names.iter().copied()) {
+    let same = |name: &&&str| snake_case(name) == snake_case(text);
+    let remedy = match names.iter().find(same) {
         Some(name) => format!("did you mean '{name}'?"),
         None => format!("write {}", alternatives(&names)),
     };

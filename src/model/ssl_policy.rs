@@ -190,7 +190,7 @@ fn cannot_be_served(text: &str, needs: &[Needs], nearest: &[SslPolicy]) -> Inval
     };
     Invalid::new(
         format_args!(
-            "security policy {} is one of ELB's, but asks for {needs}, which is not to be had here",
+            "security policy {} is one of ELB's, but asks for {needs}, which albedo does not have",
             quoted(text)
         ),
         format_args!("the nearest served: {}", listed(nearest)),
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(
             refusal("ELBSecurityPolicy-2016-08"),
             "security policy 'ELBSecurityPolicy-2016-08' is one of ELB's, but asks for TLS 1.0 or 1.1, CBC suites \
-             and plain-RSA key exchange, which is not to be had here; the nearest served: \
+             and plain-RSA key exchange, which albedo does not have; the nearest served: \
              'ELBSecurityPolicy-TLS13-1-2-Res-2021-06' (TLS 1.3 and 1.2, ECDHE with AES-GCM)"
         );
         assert!(refusal("ELBSecurityPolicy-FS-1-2-2019-08").contains("FS-1-2-Res-2020-10"));

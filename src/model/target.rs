@@ -116,7 +116,7 @@ fn name(text: &str) -> Result<Arc<str>, Invalid> {
         return refuse("leave the scheme and the path out: the group's protocol says how to speak");
     }
     if text.contains('/') {
-        return refuse("leave the path out; a network of addresses is not a target");
+        return refuse("leave the path out: a network of addresses is not a target");
     }
     if text.contains(':') {
         return refuse("write an IPv6 address with a port as '[ADDRESS]:PORT'");

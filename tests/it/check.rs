@@ -8,14 +8,16 @@ use albedo::model;
 
 /// The files of a folder, relative to the crate, so that what is printed is the same on every machine.
 fn files(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(folder).expect("tests run in the crate's folder");
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    let mut files: Vec<PathBuf> = paths.collect();
     files.sort();
     files
 }
 
 fn snapshot(file: &Path, text: &str) {
-    let name = file.file_stem().unwrap().to_str().unwrap();
+    let stem = file.file_stem().and_then(|stem| stem.to_str());
+    let name = stem.expect("a file with a plain name");
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../config/snapshots");
     settings.set_prepend_module_to_snapshot(false);
@@ -30,6 +32,10 @@ fn a_broken_file_gives_every_problem_with_its_place() {
     for file in files {
         let problems = config::read(&file).expect_err("broken on purpose");
         assert!(problems.error_count() > 0);
+        // Scripts split a line at its only "; ".
+        for problem in &problems {
+            assert_eq!(problem.to_string().matches("; ").count(), 1, "{problem}");
+        }
         snapshot(&file, &problems.to_string());
     }
 }

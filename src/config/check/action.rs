@@ -139,7 +139,7 @@ fn check_fixed_response(response: &FixedResponse, path: &FieldPath, findings: &m
     if size > FixedResponse::MESSAGE_BODY_MAX {
         let message = format!("the body has {size} bytes");
         let remedy = format!(
-            "shorten it to {}; serve a longer page from a target",
+            "shorten it to {}, or serve the page from a target",
             FixedResponse::MESSAGE_BODY_MAX
         );
         findings.error(&path.field("message_body"), message, remedy);
@@ -247,7 +247,7 @@ fn bad_part(name: &str, text: &str, placeholders: &[&str]) -> Option<(String, St
         }
         "host" if text.contains(['/', ':', '?', '@', '\\']) => {
             let remedy =
-                "write the host alone; protocol, port and path have their own fields".to_owned();
+                "write the host alone: protocol, port and path have their own fields".to_owned();
             return Some((format!("{} is more than a host", quoted(text)), remedy));
         }
         _ => {}

@@ -40,12 +40,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         .sum();
     if rules > RULES_ALB_MAX {
         let message = format!(
-            "there are {rules} rules; an ALB has at most {RULES_ALB_MAX} unless AWS raises the quota"
+            "there are {rules} rules, and an ALB has at most {RULES_ALB_MAX} unless AWS raises the quota"
         );
         findings.warning(
             &listeners,
             message,
-            "nothing to do here; mind it before moving to an ALB",
+            "keep them, and ask AWS for a higher quota before moving to an ALB",
         );
     }
 }
@@ -69,7 +69,7 @@ fn check_addresses(config: &Config, listeners: &FieldPath, findings: &mut Findin
                 .error(
                     &path.field("port"),
                     message,
-                    "give each listener its own port or address; put rules of one port together",
+                    "give each its own port or address, or put their rules together",
                 )
                 .rests_on([
                     path.field("address"),
@@ -86,7 +86,10 @@ fn check_addresses(config: &Config, listeners: &FieldPath, findings: &mut Findin
             findings
                 .error(
                     &path.field("port"),
-                    format!("port {} is the admin address's", listener.port),
+                    format!(
+                        "port {} is taken by the admin address already",
+                        listener.port
+                    ),
                     "give one of them another port",
                 )
                 .rests_on([path.field("address"), FieldPath::root().field("admin")]);

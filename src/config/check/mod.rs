@@ -8,6 +8,7 @@ mod rule;
 mod shadow;
 mod target_group;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -34,11 +35,31 @@ impl Finding {
     fn rests_on(&mut self, paths: impl IntoIterator<Item = FieldPath>) {
         self.rests_on.extend(paths);
     }
+}
 
-    /// Whether it was drawn from something at, above or below this path.
-    pub(super) fn touches(&self, path: &FieldPath) -> bool {
-        let mut rests_on = self.rests_on.iter();
-        rests_on.any(|ground| ground.is_within(path) || path.is_within(ground))
+/// Where a configuration holds something else than its file says.
+#[derive(Debug, Default)]
+pub(super) struct StandIns {
+    paths: HashSet<FieldPath>,
+    /// Whatever holds one of `paths`.
+    above: HashSet<FieldPath>,
+}
+
+impl StandIns {
+    pub(super) fn new(paths: Vec<FieldPath>) -> Self {
+        let ancestors = |path: &FieldPath| std::iter::successors(path.parent(), FieldPath::parent);
+        Self {
+            above: paths.iter().flat_map(ancestors).collect(),
+            paths: paths.into_iter().collect(),
+        }
+    }
+
+    /// Whether a finding was drawn from something at, above or below one of them.
+    pub(super) fn touch(&self, finding: &Finding) -> bool {
+        finding.rests_on.iter().any(|ground| {
+            let mut upwards = std::iter::successors(Some(ground.clone()), FieldPath::parent);
+            self.above.contains(ground) || upwards.any(|path| self.paths.contains(&path))
+        })
     }
 }
 

@@ -19,7 +19,7 @@ const REWRITE_MAX: usize = 1024;
 pub(super) fn check(rule: &Rule, path: &FieldPath, findings: &mut Findings) {
     let conditions = path.field("conditions");
     if rule.conditions.is_empty() {
-        let remedy = "write at least one; what shall always happen stands under default_actions";
+        let remedy = "write at least one, or move its action to default_actions";
         findings.error(
             &conditions,
             "a rule without conditions would match everything",
@@ -39,13 +39,12 @@ pub(super) fn check(rule: &Rule, path: &FieldPath, findings: &mut Findings) {
     }
     let values: usize = rule.conditions.iter().map(Condition::value_count).sum();
     if values > VALUES_PER_RULE {
-        let message = format!(
-            "the rule compares with {values} values; an ALB takes {VALUES_PER_RULE} a rule"
-        );
+        let message =
+            format!("the rule compares with {values} values, and an ALB takes {VALUES_PER_RULE}");
         findings.warning(
             &conditions,
             message,
-            "nothing to do here; split it in two rules before moving to an ALB",
+            "keep it, or split it in two rules before moving to an ALB",
         );
     }
     let wildcards: usize = rule.conditions.iter().map(Condition::wildcard_count).sum();
@@ -80,7 +79,7 @@ fn check_condition(condition: &Condition, path: &FieldPath, findings: &mut Findi
         count if count > most => {
             let message = format!("the condition has {count} values");
             let remedy = format!(
-                "write at most {most}; put the others in another rule with the same action"
+                "write at most {most}, and put the others in another rule with the same action"
             );
             findings.error(&path, message, remedy);
         }

@@ -25,7 +25,10 @@ pub(super) fn check(rules: &[Rule], path: &FieldPath, findings: &mut Findings) {
             "rule {} is never reached: rule {} (rules[{first}]) matches everything it matches",
             rules[later].priority, rules[first].priority
         );
-        let remedy = "give it the lower priority, or narrow the earlier rule";
+        let remedy = format!(
+            "give it a smaller number than {}, narrow the earlier rule, or remove this one",
+            rules[first].priority
+        );
         let grounds = [first, later].map(|index| path.index(index));
         let finding = findings.warning(&path.index(later).field("conditions"), message, remedy);
         for rule in grounds {

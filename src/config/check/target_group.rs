@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 .warning(
                     &path.field("name"),
                     message,
-                    "forward to it, or remove it; its targets are not probed",
+                    "forward to it, or remove it: its targets are not even probed",
                 )
                 .rests_on([FieldPath::root().field("listeners")]);
         }
@@ -195,14 +195,15 @@ fn check_health_check(check: &HealthCheck, path: &FieldPath, findings: &mut Find
     }
     let mut below = |path: &FieldPath, value: Duration, least: Duration, range_start: Duration| {
         if (range_start..least).contains(&value) {
-            let message = format!("'{}' is below ALB's minimum", duration::format(value));
+            let least = duration::format(least);
+            let message = format!(
+                "'{}' is below ALB's minimum of {least}",
+                duration::format(value)
+            );
             findings.warning(
                 path,
                 message,
-                format!(
-                    "nothing to do here; an ALB takes {} or more",
-                    duration::format(least)
-                ),
+                format!("keep it for faster failover, or write {least}"),
             );
         }
     };
@@ -234,9 +235,7 @@ fn check_health_check(check: &HealthCheck, path: &FieldPath, findings: &mut Find
 fn check_path(text: &str, path: &FieldPath, findings: &mut Findings) {
     if !text.starts_with('/') {
         let remedy = match text.contains("://") {
-            true => {
-                "write the path alone; the targets are asked, each at its own address".to_owned()
-            }
+            true => "write the path alone: each target is asked at its own address".to_owned(),
             false => format!("write {}", quoted(&format!("/{text}"))),
         };
         findings.error(

@@ -36,6 +36,7 @@ impl Reader {
     fn action(&mut self, node: &Node, path: &FieldPath) -> Action {
         let fields = self.object(node, path, &shapes::ACTION);
         let Some((name, node)) = fields.only() else {
+            self.stand_in(path);
             return stand_in();
         };
         let path = &fields.path_of(name);

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::Reader;
 use crate::config::field_path::FieldPath;
+use crate::config::not_served;
 use crate::config::shape::{Keys, Kind, Presence, Shape};
 use crate::config::yaml::{Entry, Node, Position, Value};
 use crate::model::{alternatives, nearest, quoted};
@@ -76,7 +77,7 @@ impl Reader {
         for entry in fields.entries {
             let path = fields.path.field(&entry.key);
             let Some(field) = fields.shape.field(&entry.key) else {
-                self.unknown(fields.shape, entry, &path);
+                self.unknown(fields, entry, &path);
                 continue;
             };
             if !seen.insert(field.name) {
@@ -93,23 +94,31 @@ impl Reader {
         }
     }
 
-    fn unknown(&mut self, shape: &Shape, entry: &Entry, path: &FieldPath) {
+    fn unknown(&mut self, fields: &Fields<'_>, entry: &Entry, path: &FieldPath) {
         let key = entry.key.as_str();
+        if not_served::FIELDS.contains(&key) {
+            let message = format!("'{key}' is not served yet");
+            self.problem(path, entry.position, message, "remove it");
+            return;
+        }
         let remedy = match key {
-            "<<" => "merge keys are not YAML 1.2; write the fields out, or repeat a whole value with an alias".to_owned(),
-            _ => suggestion(shape, key),
+            "<<" => "write the fields out, or repeat a whole value with an alias: merge keys are not YAML 1.2".to_owned(),
+            _ => suggestion(fields.shape, key),
         };
+        if let Some(meant) = nearest(key, fields.shape.names()) {
+            self.stand_in(&fields.path.field(meant));
+        }
         let message = format!("unknown field {}", quoted(key));
         self.problem(path, entry.position, message, remedy);
     }
 
     fn empty(&mut self, path: &FieldPath, entry: &Entry, presence: &Presence) {
+        // `host: #{host}` is a comment to YAML.
+        let write = "write one, in quotes if it begins with '#'";
         let remedy = match presence {
-            Presence::Required => {
-                "write one; text after ' #' is a comment unless it stands in quotes".to_owned()
-            }
-            Presence::Optional => "write one, or remove the field".to_owned(),
-            Presence::Default(default) => format!("write one, or remove the field for '{default}'"),
+            Presence::Required => write.to_owned(),
+            Presence::Optional => format!("{write}, or remove the field"),
+            Presence::Default(default) => format!("{write}, or remove the field for '{default}'"),
         };
         self.problem(path, entry.position, "has no value", remedy);
     }
@@ -123,7 +132,13 @@ impl Reader {
                 (Kind::List { .. }, Some(entry)) => entry.node.value == Value::Null,
                 (_, Some(_)) => false,
             };
-            if missing && matches!(field.presence, Presence::Required) {
+            // A mistyped name is reported already, with the right one.
+            let mistyped = |entry: &Entry| {
+                let unknown = fields.shape.field(&entry.key).is_none();
+                unknown && nearest(&entry.key, fields.shape.names()) == Some(field.name)
+            };
+            let required = matches!(field.presence, Presence::Required);
+            if missing && required && !fields.entries.iter().any(mistyped) {
                 let path = fields.path.field(field.name);
                 let message = format!("'{}' is missing", field.name);
                 self.problem(
@@ -168,17 +183,30 @@ fn suggestion(shape: &Shape, key: &str) -> String {
         return format!("it belongs under '{}'", field.name);
     }
     let names: Vec<&str> = shape.names().collect();
-    format!("the fields of a {} are {}", shape.name, and(&names))
+    format!("known here are {}", and(&names))
 }
 
 fn needed(kind: &Kind, description: &str) -> String {
     let what = match kind {
-        Kind::OneOf(names) => format!("write {}", alternatives(&names())),
+        Kind::OneOf(names) => return format!("write {}", alternatives(&names())),
         Kind::Integer(range) => format!("write a number from {} to {}", range.start(), range.end()),
         Kind::List { .. } => "write a list".to_owned(),
-        _ => "write it".to_owned(),
+        Kind::Text { .. } | Kind::Flag | Kind::Duration(_) | Kind::Object(_) | Kind::Either(_) => {
+            "write it".to_owned()
+        }
     };
-    format!("{what}: {}", description.trim_end_matches('.'))
+    format!("{what} ({})", clause(description))
+}
+
+/// The beginning of a sentence as part of another one; `HTTP` and the like keep their capitals.
+fn clause(sentence: &str) -> String {
+    let first_clause = sentence.split("; ").next().unwrap_or(sentence);
+    let mut letters = first_clause.trim_end_matches('.').chars();
+    let first = letters.next();
+    let rest = letters.as_str();
+    let word = rest.starts_with(|c: char| c.is_lowercase());
+    let first = first.map(|c| if word { c.to_ascii_lowercase() } else { c });
+    first.into_iter().chain(rest.chars()).collect()
 }
 
 /// How a message names a value of the wrong kind.

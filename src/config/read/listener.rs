@@ -41,8 +41,8 @@ impl Reader {
     }
 
     fn listener_port(&mut self, fields: &Fields<'_>) -> u16 {
-        let port = self.number(fields, "port").unwrap_or(0);
-        if let (0, Some(node)) = (port, fields.get("port")) {
+        let port = self.number(fields, "port");
+        if let (Some(0), Some(node)) = (port, fields.get("port")) {
             self.warning(
                 &fields.path_of("port"),
                 node.position,
@@ -50,7 +50,7 @@ impl Reader {
                 "write the port that clients ask",
             );
         }
-        port
+        port.unwrap_or(0)
     }
 
     fn address(&mut self, fields: &Fields<'_>) -> Option<IpAddr> {

@@ -1,10 +1,9 @@
 //! Reads the attributes of the load balancer.
 
-use std::path::PathBuf;
-
 use super::Reader;
 use super::fields::Fields;
 use crate::config::shapes;
+use crate::config::yaml::{Node, Value};
 use crate::model::{AccessLog, AccessLogSink, LoadBalancer};
 
 impl Reader {
@@ -51,12 +50,12 @@ impl Reader {
         let path = parent.path_of("access_log");
         let fields = &self.object(node, &path, &shapes::ACCESS_LOG);
         let format = self.leaf(fields, "format").unwrap_or_default();
-        let stdout = |node: &crate::config::yaml::Node| matches!(&node.value, crate::config::yaml::Value::Scalar(text) if text == "-");
+        let stdout = |node: &Node| matches!(&node.value, Value::Scalar(text) if text == "-");
         let sink = match fields.get("path").is_some_and(stdout) {
             true => AccessLogSink::Stdout,
             false => {
                 let file = self.file(fields, "path");
-                AccessLogSink::File(file.unwrap_or_else(PathBuf::new))
+                AccessLogSink::File(file.unwrap_or_default())
             }
         };
         Some(AccessLog { sink, format })

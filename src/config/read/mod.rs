@@ -27,6 +27,8 @@ pub(super) struct Reading {
     pub(super) problems: Vec<Found>,
     /// Where each value stands.
     pub(super) places: Places,
+    /// Where the model holds something else than the file says.
+    pub(super) stand_ins: Vec<FieldPath>,
 }
 
 /// A problem that the file itself shows.
@@ -69,6 +71,7 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
         folder: folder.to_owned(),
         problems: Vec::new(),
         places: Places::default(),
+        stand_ins: Vec::new(),
     };
     let root = FieldPath::root();
     for fault in &document.faults {
@@ -85,7 +88,7 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
                 &root,
                 Position::START,
                 "there is nothing in the file",
-                "write at least 'listeners'; 'albedo schema' describes every field",
+                "write at least 'listeners' ('albedo schema' describes every field)",
             );
             None
         }
@@ -96,6 +99,7 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
         config,
         problems: reader.problems,
         places: reader.places,
+        stand_ins: reader.stand_ins,
     }
 }
 
@@ -104,6 +108,7 @@ pub(super) struct Reader {
     folder: PathBuf,
     problems: Vec<Found>,
     places: Places,
+    stand_ins: Vec<FieldPath>,
 }
 
 impl Reader {
@@ -153,6 +158,11 @@ impl Reader {
         self.found(Severity::Warning, path, position, message, remedy);
     }
 
+    /// Notes that nothing can be concluded from what the model holds here.
+    fn stand_in(&mut self, path: &FieldPath) {
+        self.stand_ins.push(path.clone());
+    }
+
     fn found(
         &mut self,
         severity: Severity,
@@ -161,6 +171,9 @@ impl Reader {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
+        if severity == Severity::Error && *path != FieldPath::root() {
+            self.stand_in(path);
+        }
         self.problems.push(Found {
             severity,
             path: path.clone(),

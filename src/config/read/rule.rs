@@ -32,8 +32,8 @@ impl Reader {
 
     fn condition(&mut self, node: &Node, path: &FieldPath) -> Condition {
         let fields = self.object(node, path, &shapes::CONDITION);
-        // The stand-in of what could not be read.
         let Some((name, node)) = fields.only() else {
+            self.stand_in(path);
             return Condition::PathPattern(Vec::new());
         };
         let path = &fields.path_of(name);
@@ -42,21 +42,22 @@ impl Reader {
             "http_request_method" => Condition::HttpRequestMethod(self.leaves_at(node, path)),
             "source_ip" => Condition::SourceIp(self.networks(node, path)),
             "query_string" => Condition::QueryString(self.query(node, path)),
-            "http_header" => self.http_header(node, path),
+            "http_header" => self.http_header(node, path).unwrap_or_else(|| {
+                self.stand_in(&fields.path);
+                Condition::PathPattern(Vec::new())
+            }),
             _ => Condition::PathPattern(self.leaves_at(node, path)),
         }
     }
 
-    fn http_header(&mut self, node: &Node, path: &FieldPath) -> Condition {
+    fn http_header(&mut self, node: &Node, path: &FieldPath) -> Option<Condition> {
         let fields = &self.object(node, path, &shapes::HTTP_HEADER);
         let values = match fields.get("values") {
             Some(node) => self.leaves_at(node, &fields.path_of("values")),
             None => Vec::new(),
         };
-        match self.leaf(fields, "name") {
-            Some(name) => Condition::HttpHeader { name, values },
-            None => Condition::PathPattern(Vec::new()),
-        }
+        let name = self.leaf(fields, "name")?;
+        Some(Condition::HttpHeader { name, values })
     }
 
     fn query(&mut self, node: &Node, path: &FieldPath) -> Vec<QueryPattern> {

@@ -81,7 +81,7 @@ impl Reader {
                     .get("type")
                     .map_or(fields.position, |node| node.position);
                 let message = format!("{} is not a type of stickiness", quoted(other));
-                let remedy = "write lb_cookie or app_cookie; leave 'stickiness' out for none";
+                let remedy = "write lb_cookie or app_cookie, or leave 'stickiness' out for none";
                 self.problem(&fields.path_of("type"), position, message, remedy);
                 Some(lb_cookie)
             }

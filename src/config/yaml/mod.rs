@@ -1,8 +1,12 @@
 //! YAML 1.2 text as a tree whose every value knows its line and column. Never knows what the fields mean.
 
+mod fault;
+
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
+
+use self::fault::{Fault, explain, too_deep};
 
 /// Deepest nesting. The format's own deepest value stands at 11.
 const DEPTH_MAX: usize = 32;
@@ -52,24 +56,6 @@ impl From<Marker> for Position {
         Self {
             line: marker.line().max(1),
             column: marker.col() + 1,
-        }
-    }
-}
-
-/// What is wrong with the text as YAML.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Fault {
-    pub(super) position: Position,
-    pub(super) message: String,
-    pub(super) remedy: String,
-}
-
-impl Fault {
-    pub(super) fn new(position: Position, message: impl Into<String>, remedy: &str) -> Self {
-        Self {
-            position,
-            message: message.into(),
-            remedy: remedy.to_owned(),
         }
     }
 }
@@ -125,7 +111,7 @@ impl<'t> Builder<'t> {
                     return Err(Fault::new(
                         span.start.into(),
                         "a second document begins here",
-                        "keep one document in the file; remove the '---' before it",
+                        "keep one document in the file, and remove the '---' before it",
                     ));
                 }
                 event => root = Some(self.node(event, span, 1)?),
@@ -144,11 +130,7 @@ impl<'t> Builder<'t> {
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Fault> {
         let position = Position::from(span.start);
         if depth > DEPTH_MAX {
-            return Err(Fault::new(
-                position,
-                format!("this is nested more than {DEPTH_MAX} levels deep"),
-                "write it flatter; no field stands that deep",
-            ));
+            return Err(too_deep(position));
         }
         let (anchor, value) = match event {
             Event::Alias(anchor) => return self.alias(anchor, position, depth),
@@ -210,7 +192,7 @@ impl<'t> Builder<'t> {
                     self.faults.push(Fault::new(
                         key.position,
                         "the name of a field is missing here",
-                        "write 'name: value'; put a value that begins with '{', '[' or '?' in quotes",
+                        "write 'name: value', and put a value that begins with '{', '[' or '?' in quotes",
                     ));
                 }
             }
@@ -258,7 +240,7 @@ impl<'t> Builder<'t> {
             self.faults.push(Fault::new(position, message, "remove it"));
         } else if let Some(tag) = tag.filter(|tag| tag.handle == "!" && !tag.suffix.is_empty()) {
             let message = format!("the tag '!{}' means nothing here", tag.suffix);
-            let remedy = "remove it; put a value that begins with '!' in quotes";
+            let remedy = "remove it, or put a value that begins with '!' in quotes";
             self.faults.push(Fault::new(position, message, remedy));
         }
     }
@@ -294,30 +276,6 @@ fn height(node: &Node) -> usize {
         Value::Mapping(entries) => entries.iter().map(|entry| height(&entry.node)).max(),
     };
     1 + below.unwrap_or(0)
-}
-
-/// The scanner's words, and what usually leads to them.
-fn explain(error: &ScanError) -> Fault {
-    let info = error.info();
-    let remedy = if info.contains("unknown anchor") {
-        "put a value that begins with '*' in quotes, such as \"*.example.com\""
-    } else if info.contains("anchor or alias") {
-        "put a value that begins with '*' or '&' in quotes, such as \"*\""
-    } else if info.contains("tab") {
-        "indent with blanks, never with tabs"
-    } else if info.contains("mapping values") || info.contains("':'") {
-        "put a value that holds ': ' in quotes, and indent the fields of one object alike"
-    } else if info.contains("quoted scalar") {
-        "close the quotes; in double quotes write a backslash as '\\\\', or use single quotes"
-    } else if info.contains("',' or") || info.contains("flow") || info.contains("bracket") {
-        "close every '[' with ']' and every '{' with '}', put commas between, and put '#{…}' in quotes"
-    } else if info.contains("cannot start any token") || info.contains("next token") {
-        "put a value that begins with '@', '`' or '%' in quotes"
-    } else {
-        "look at this line and the one above: indent alike, put special characters in quotes"
-    };
-    let message = format!("this is not YAML: {info}");
-    Fault::new(Position::from(*error.marker()), message, remedy)
 }
 
 #[cfg(test)]
@@ -391,25 +349,6 @@ mod tests {
                 .message
                 .contains("nested more than")
         );
-    }
-
-    #[test]
-    fn usual_slips_are_explained() {
-        assert!(
-            fault("a: [*.example.com]")
-                .remedy
-                .contains("begins with '*'")
-        );
-        assert!(fault("a: *").remedy.contains("begins with '*'"));
-        assert!(fault("a:\n\tb: 1").remedy.contains("tabs"));
-        assert!(fault("a: b: c").remedy.contains("': '"));
-        assert!(fault("a: \"x").remedy.contains("close the quotes"));
-        assert!(fault("a: [1, 2\nb: 3").remedy.contains("close every"));
-        assert!(fault("a: {b: #{host}}").remedy.contains("'#{…}' in quotes"));
-        assert!(fault("a: @x").remedy.contains("'@'"));
-        assert!(fault("a: !secret x").message.contains("tag"));
-        assert!(fault("a: 1\n---\nb: 2").message.contains("second document"));
-        assert!(fault("? [a]\n: b").message.contains("name of a field"));
     }
 
     #[test]
