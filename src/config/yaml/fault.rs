@@ -93,7 +93,7 @@ mod tests {
         assert!(fault("a: [1, 2\nb: 3").remedy.contains("close "));
         let unclosed = fault("a: {b: #{host}}");
         assert!(unclosed.remedy.contains("is a comment"), "{unclosed:?}");
-       let at = fault("a: @x");
+        let at = fault("a: @x");
         assert!(at.remedy.contains("'@'"), "{at:?}");
         assert!(fault("a: !secret x").message.contains("tag"));
         assert!(fault("a: 1\n---\nb: 2").message.contains("second document"));
