@@ -19,5 +19,7 @@ mod proxy; // the life of a request    |
 mod listener; // the front door        v request
 pub mod config; // where it comes from
 mod control; // who may change things
+mod admin; // the operator's door
 pub mod app; // the builder
 pub mod demo; // the DataRobot table on loopback
+pub mod cli; // the verbs of the command line

@@ -73,6 +73,24 @@ impl View {
     }
 }
 
+#[cfg(test)]
+impl View {
+    /// A view of a load balancer that has no listener and no target group, for unit tests of other rooms.
+    pub(crate) fn for_test(readiness: watch::Receiver<Readiness>, metrics: Metrics) -> Self {
+        let running = Running {
+            generation: Generation::FIRST,
+            listeners: Vec::new(),
+            groups: Vec::new(),
+        };
+        let (_, running) = watch::channel(Arc::new(running));
+        Self {
+            readiness,
+            running,
+            metrics: Arc::new(metrics),
+        }
+    }
+}
+
 /// A handle to the controller: it asks, and waits for the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {

@@ -26,7 +26,6 @@ pub(crate) struct ListenerMetrics {
     pub(crate) sent_bytes: Counter,
     pub(crate) fixed_responses: Counter,
     pub(crate) redirects: Counter,
-    pub(crate) noncompliant_requests: Counter,
     pub(crate) dropped_header_requests: Counter,
     elb_3xx: Counter,
     elb_4xx: Counter,
@@ -93,7 +92,6 @@ impl Metrics {
             sent_bytes: bytes("sent"),
             fixed_responses: counter(FIXED_RESPONSES),
             redirects: counter(REDIRECTS),
-            noncompliant_requests: counter(NONCOMPLIANT_REQUESTS),
             dropped_header_requests: counter(DROPPED_HEADER_REQUESTS),
             elb_3xx: elb("3xx"),
             elb_4xx: elb("4xx"),
@@ -229,10 +227,6 @@ const REDIRECTS: Metric = Metric {
     name: "albedo_redirects_total",
     help: "Redirects given (CloudWatch: HTTP_Redirect_Count)",
 };
-const NONCOMPLIANT_REQUESTS: Metric = Metric {
-    name: "albedo_noncompliant_requests_total",
-    help: "Requests of doubtful framing (CloudWatch: DesyncMitigationMode_NonCompliant_Request_Count)",
-};
 const DROPPED_HEADER_REQUESTS: Metric = Metric {
     name: "albedo_dropped_invalid_header_requests_total",
     help: "Requests that lost a header of an invalid name (CloudWatch: DroppedInvalidHeaderRequestCount)",
@@ -278,7 +272,7 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 16] = [
+const COUNTERS: [Metric; 15] = [
     CONNECTIONS_TOTAL,
     CONNECTIONS_REJECTED,
     CLIENT_TLS_ERRORS,
@@ -288,7 +282,6 @@ const COUNTERS: [Metric; 16] = [
     ELB_ERRORS,
     FIXED_RESPONSES,
     REDIRECTS,
-    NONCOMPLIANT_REQUESTS,
     DROPPED_HEADER_REQUESTS,
     TARGET_REQUESTS,
     TARGET_RESPONSES,

@@ -32,7 +32,6 @@ pub(crate) fn append_alb(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, exc
     let tls = exchange.client.tls.as_ref();
     let asked = exchange.asked.as_ref();
     let times = exchange.times();
-    let findings = exchange.findings.as_ref();
 
     put(line, exchange.kind.as_str());
     plain(line, Iso8601(exchange.ended_at()));
@@ -65,8 +64,9 @@ pub(crate) fn append_alb(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, exc
     quoted(line, exchange.error_reason);
     plain(line, Quoted(OrDash(exchange.target)));
     plain(line, Quoted(OrDash(exchange.target_status.map(Code))));
-    quoted(line, findings.map(|findings| findings.classification));
-    quoted(line, findings.map(|findings| findings.reason));
+    // Desync class and its reason: no request is classified yet.
+    quoted(line, NONE);
+    quoted(line, NONE);
     plain(line, Tid(exchange.connection));
     // Host, URI and status of a rewrite: no transform is served yet.
     quoted(line, NONE);
@@ -107,8 +107,6 @@ pub(crate) fn append_json(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, ex
         actions_executed: exchange.action.as_str(),
         redirect_url: exchange.redirect_url.as_ref().map(text),
         error_reason: exchange.error_reason,
-        classification: exchange.findings.map(|findings| findings.classification),
-        classification_reason: exchange.findings.map(|findings| findings.reason),
         conn_trace_id: Tid(exchange.connection),
     };
     // Memory takes every byte, and no field refuses to be written.
@@ -145,8 +143,6 @@ struct Json<'a> {
     actions_executed: Option<&'static str>,
     redirect_url: Option<Cow<'a, str>>,
     error_reason: Option<&'static str>,
-    classification: Option<&'static str>,
-    classification_reason: Option<&'static str>,
     conn_trace_id: Tid,
 }
 
@@ -181,7 +177,7 @@ fn request(line: &mut Vec<u8>, exchange: &Exchange) {
         Some(asked) => {
             escape(line, asked.method.as_str().as_bytes());
             line.push(b' ');
-            url(line, exchange, asked);
+            url(line, exchange, asked, escape);
             plain(line, version(asked.version));
         }
         None => {
@@ -196,25 +192,27 @@ fn request(line: &mut Vec<u8>, exchange: &Exchange) {
 }
 
 /// The URL as sent, with the listener's port where the client named none.
-fn url(line: &mut Vec<u8>, exchange: &Exchange, asked: &Asked) {
+fn url(line: &mut Vec<u8>, exchange: &Exchange, asked: &Asked, append: fn(&mut Vec<u8>, &[u8])) {
     let client = &exchange.client;
     let (host, port) = asked.host_and_port();
     put(line, format_args!("{}://", client.scheme()));
     match host {
         b"" => put(line, Host(client.local)),
-        host => escape(line, host),
+        host => append(line, host),
     }
     line.push(b':');
     match port {
         None | Some(b"") => put(line, client.local.port()),
-        Some(port) => escape(line, port),
+        Some(port) => append(line, port),
     }
-    escape(line, &asked.target);
+    append(line, &asked.target);
 }
 
 fn url_text(exchange: &Exchange, asked: &Asked) -> String {
     let mut bytes = Vec::new();
-    url(&mut bytes, exchange, asked);
+    url(&mut bytes, exchange, asked, |text, piece| {
+        text.extend_from_slice(piece)
+    });
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -391,8 +389,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message::{Action, Findings, Kind, TlsFacts};
-    use crate::model::Priority;
+    use crate::message::{Action, Kind, TlsFacts};
 
     /// The fields of ALB's documentation, in its order.
     const FIELDS: [&str; 33] = [
@@ -451,7 +448,7 @@ mod tests {
         exchange.trace_id = Some(HeaderValue::from_static(
             "Root=1-695735a5-0123456789abcdef01234567",
         ));
-        exchange.rule = MatchedRule::Priority(Priority::try_from(10).unwrap());
+        exchange.rule = MatchedRule::Priority(10);
         exchange.action = Action::Forward;
         exchange.target_group = Some("web".parse().unwrap());
         exchange.target = Some("10.1.2.3:8080".parse().unwrap());
@@ -498,18 +495,64 @@ mod tests {
 
     #[test]
     fn a_forwarded_request_gives_albs_line() {
-        insta::assert_snapshot!(line(&forwarded()), @"");
+        assert_eq!(
+            line(&forwarded()),
+            concat!(
+                r#"https 2026-01-02T03:04:05.186641Z app/shop/46dc5e18e28e2409 203.0.113.9:51514 10.1.2.3:8080 "#,
+                r#"0.001 0.012 0.000 200 200 312 1874 "GET https://shop.example:443/cart?id=7 HTTP/1.1" "curl/8.5.0" "#,
+                r#"ECDHE-RSA-AES128-GCM-SHA256 TLSv1.2 arn:aws:elasticloadbalancing:::targetgroup/web/5ea0e11948721ef1 "#,
+                r#""Root=1-695735a5-0123456789abcdef01234567" "shop.example" "-" 10 2026-01-02T03:04:05.173000Z "#,
+                r#""forward" "-" "-" "10.1.2.3:8080" "200" "-" "-" TID_00112233445566778899aabbccddeeff "-" "-" "-""#,
+                "\n"
+            )
+        );
     }
 
     #[test]
     fn every_field_of_a_forwarded_request_is_in_its_place() {
-        let named: Vec<String> = FIELDS
-            .iter()
-            .zip(fields(&forwarded()))
-            .map(|(name, value)| format!("{name} = {value}"))
-            .collect();
-        assert_eq!(fields(&forwarded()).len(), FIELDS.len());
-        insta::assert_snapshot!(named.join("\n"), @"");
+        let fields = fields(&forwarded());
+        assert_eq!(fields.len(), FIELDS.len());
+        let golden = [
+            ("type", "https"),
+            ("time", "2026-01-02T03:04:05.186641Z"),
+            ("elb", "app/shop/46dc5e18e28e2409"),
+            ("client:port", "203.0.113.9:51514"),
+            ("target:port", "10.1.2.3:8080"),
+            ("request_processing_time", "0.001"),
+            ("target_processing_time", "0.012"),
+            ("response_processing_time", "0.000"),
+            ("elb_status_code", "200"),
+            ("target_status_code", "200"),
+            ("received_bytes", "312"),
+            ("sent_bytes", "1874"),
+            ("request", "GET https://shop.example:443/cart?id=7 HTTP/1.1"),
+            ("user_agent", "curl/8.5.0"),
+            ("ssl_cipher", "ECDHE-RSA-AES128-GCM-SHA256"),
+            ("ssl_protocol", "TLSv1.2"),
+            (
+                "target_group_arn",
+                "arn:aws:elasticloadbalancing:::targetgroup/web/5ea0e11948721ef1",
+            ),
+            ("trace_id", "Root=1-695735a5-0123456789abcdef01234567"),
+            ("domain_name", "shop.example"),
+            ("chosen_cert_arn", "-"),
+            ("matched_rule_priority", "10"),
+            ("request_creation_time", "2026-01-02T03:04:05.173000Z"),
+            ("actions_executed", "forward"),
+            ("redirect_url", "-"),
+            ("error_reason", "-"),
+            ("target:port_list", "10.1.2.3:8080"),
+            ("target_status_code_list", "200"),
+            ("classification", "-"),
+            ("classification_reason", "-"),
+            ("conn_trace_id", "TID_00112233445566778899aabbccddeeff"),
+            ("transformed_host", "-"),
+            ("transformed_uri", "-"),
+            ("request_transform_status", "-"),
+        ];
+        for ((name, expected), (field, value)) in golden.iter().zip(FIELDS.iter().zip(fields)) {
+            assert_eq!((field, value.as_str()), (name, *expected));
+        }
     }
 
     #[test]
@@ -525,22 +568,26 @@ mod tests {
         exchange.elb_status = Some(StatusCode::SERVICE_UNAVAILABLE);
         exchange.rule = MatchedRule::Default;
         exchange.asked.as_mut().unwrap().user_agent = None;
-        insta::assert_snapshot!(line(&exchange), @"");
+        assert_eq!(
+            line(&exchange),
+            concat!(
+                r#"http 2026-01-02T03:04:05.186641Z app/shop/46dc5e18e28e2409 203.0.113.9:51514 - -1 -1 -1 503 - 312 1874 "#,
+                r#""GET http://shop.example:80/cart?id=7 HTTP/1.1" "-" - - "#,
+                r#"arn:aws:elasticloadbalancing:::targetgroup/web/5ea0e11948721ef1 "#,
+                r#""Root=1-695735a5-0123456789abcdef01234567" "-" "-" 0 2026-01-02T03:04:05.173000Z "#,
+                r#""forward" "-" "-" "-" "-" "-" "-" TID_00112233445566778899aabbccddeeff "-" "-" "-""#,
+                "\n"
+            )
+        );
     }
 
     #[test]
     fn an_unreadable_head_is_logged_without_a_method() {
         let mut exchange = Exchange::for_test(Instant::now());
         exchange.elb_status = Some(StatusCode::BAD_REQUEST);
-        exchange.findings = Some(Findings {
-            classification: "Severe",
-            reason: "BadHeader",
-        });
         assert_eq!(field(&exchange, "request"), "- http://192.0.2.1:80- -");
         assert_eq!(field(&exchange, "matched_rule_priority"), "-");
         assert_eq!(field(&exchange, "actions_executed"), "-");
-        assert_eq!(field(&exchange, "classification"), "Severe");
-        assert_eq!(field(&exchange, "classification_reason"), "BadHeader");
         assert_eq!(fields(&exchange).len(), FIELDS.len());
     }
 

@@ -1,0 +1,148 @@
+//! The paths of the admin address and their answers. Knows nothing of connections.
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::body::Whole;
+use super::guard::{self, Entrance};
+use crate::control::{Readiness, View};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Version 0.0.4 of Prometheus' text format.
+const PROMETHEUS: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Answers one request; its body is not read.
+pub(super) fn answer<B>(request: &Request<B>, entrance: Entrance, view: &View) -> Response<Whole> {
+    if let Err(refusal) = guard::check(request, entrance) {
+        return error(StatusCode::FORBIDDEN, refusal);
+    }
+    let Some(page) = page(request.uri().path()) else {
+        return error(StatusCode::NOT_FOUND, "there is nothing at this path");
+    };
+    if !page.is_for(request.method()) {
+        return wrong_method(page);
+    }
+    match page {
+        Page::Index => text(StatusCode::OK, TEXT, INDEX),
+        Page::Health => text(StatusCode::OK, TEXT, "ok\n"),
+        Page::Ready => ready(view.readiness()),
+        Page::Metrics => text(StatusCode::OK, PROMETHEUS, view.metrics()),
+        Page::Status => json(StatusCode::OK, &view.status()),
+        Page::NotServedYet => error(StatusCode::NOT_IMPLEMENTED, "not served yet"),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Page {
+    Index,
+    Health,
+    Ready,
+    Metrics,
+    Status,
+    /// Reload and the run-time verbs.
+    NotServedYet,
+}
+
+const INDEX: &str = "\
+albedo, admin address
+
+GET /healthz        200 while the process lives
+GET /readyz         200 when the listeners are bound and a configuration runs, else 503
+GET /metrics        Prometheus text
+GET /api/v1/status  generation, listeners, target groups and their health, as JSON
+";
+
+fn page(path: &str) -> Option<Page> {
+    match path {
+        "/" => Some(Page::Index),
+        "/healthz" => Some(Page::Health),
+        "/readyz" => Some(Page::Ready),
+        "/metrics" => Some(Page::Metrics),
+        "/api/v1/status" => Some(Page::Status),
+        _ => verb(path),
+    }
+}
+
+fn verb(path: &str) -> Option<Page> {
+    let mut parts = path.strip_prefix("/api/v1/")?.split('/');
+    let parts: [Option<&str>; 6] = std::array::from_fn(|_| parts.next());
+    match parts {
+        [Some("reload"), None, ..]
+        | [
+            Some("target_groups"),
+            Some(_),
+            Some("targets"),
+            Some(_),
+            Some("drain" | "undrain"),
+            None,
+        ]
+        | [
+            Some("target_groups"),
+            Some(_),
+            Some("switch" | "pause" | "resume"),
+            None,
+            ..,
+        ] => Some(Page::NotServedYet),
+        _ => None,
+    }
+}
+
+impl Page {
+    fn is_for(self, method: &Method) -> bool {
+        match self {
+            Self::NotServedYet => method == Method::POST,
+            _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
+    fn methods(self) -> HeaderValue {
+        match self {
+            Self::NotServedYet => HeaderValue::from_static("POST"),
+            _ => HeaderValue::from_static("GET, HEAD"),
+        }
+    }
+}
+
+fn ready(readiness: Readiness) -> Response<Whole> {
+    match readiness {
+        Readiness::Ready => text(StatusCode::OK, TEXT, "ready\n"),
+        Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+    }
+}
+
+fn wrong_method(page: Page) -> Response<Whole> {
+    let mut response = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path takes another method",
+    );
+    response.headers_mut().insert(ALLOW, page.methods());
+    response
+}
+
+/// `{"error": …}`, the form of every refusal here.
+fn error(status: StatusCode, message: impl ToString) -> Response<Whole> {
+    json(status, &serde_json::json!({ "error": message.to_string() }))
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Whole> {
+    let mut body = serde_json::to_vec(value).expect("what is told here is always JSON");
+    body.push(b'\n');
+    text(status, JSON, body)
+}
+
+fn text(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<bytes::Bytes>,
+) -> Response<Whole> {
+    let mut response = Response::new(Whole::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

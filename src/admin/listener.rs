@@ -1,0 +1,115 @@
+//! Where the admin door stands: a TCP address, or a socket file that only its owner may open.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::model::AdminAddress;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Only the owner may open the socket file: whoever can, may steer the load balancer.
+const SOCKET_FILE_MODE: u32 = 0o600;
+
+/// Binds the address; needs a runtime. A socket file that nobody answers at any more is replaced.
+///
+/// # Errors
+/// When the address is taken, is not this machine's, or is not ours to bind.
+pub(crate) fn bind(address: &AdminAddress) -> io::Result<Bound> {
+    match address {
+        AdminAddress::Tcp(address) => bind_tcp(*address),
+        AdminAddress::Unix(path) => bind_socket_file(path),
+    }
+}
+
+/// A bound admin address.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+/// An accepted connection.
+pub(super) enum Visitor {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Bound {
+    /// Where the door really is: port 0 has become a port.
+    pub(crate) fn address(&self) -> AdminAddress {
+        match self {
+            Self::Tcp(_, address) => AdminAddress::Tcp(*address),
+            Self::Unix(_, file) => AdminAddress::Unix(file.path.clone()),
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Visitor> {
+        match self {
+            Self::Tcp(listener, _) => Ok(Visitor::Tcp(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(Visitor::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// A socket file that is removed with its listener, unless another process has put its own there.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if device_and_inode(&self.path).is_ok_and(|there| there == self.device_and_inode) {
+            // If it cannot be removed, the next start finds it abandoned.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
+    // The standard library sets SO_REUSEADDR: a restart need not wait for old connections.
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok(Bound::Tcp(TcpListener::from_std(listener)?, address))
+}
+
+fn bind_socket_file(path: &Path) -> io::Result<Bound> {
+    remove_abandoned(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        device_and_inode: device_and_inode(path)?,
+    };
+    // Before `listen`, when nobody can connect yet: the file is never open to others, whatever the umask is.
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_FILE_MODE))?;
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
+    Ok(Bound::Unix(listener, file))
+}
+
+/// Removes a socket file whose process is gone. Whatever else is there stays, and binding says so.
+fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
+    if !is_socket {
+        return Ok(());
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
+fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
+    let there = fs::symlink_metadata(path)?;
+    Ok((there.dev(), there.ino()))
+}

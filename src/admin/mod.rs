@@ -1,0 +1,114 @@
+//! The operator's door: health, readiness, metrics and status over HTTP. Never on the path of a request, and never
+//! changes anything: the run-time verbs are not served yet.
+
+mod answer;
+mod body;
+pub(crate) mod client;
+mod guard;
+mod listener;
+
+pub(crate) use listener::{Bound, bind};
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::control::View;
+use answer::answer;
+use guard::Entrance;
+use listener::Visitor;
+
+/// Connections at once: a few scrapers and a few people. Others wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// How long a client may take to send a request's head, and how long it may be idle between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest head, in bytes; nobody who comes here has much to say.
+const HEAD_SIZE_MAX: usize = 16 * 1024;
+
+/// Longest life of a connection, so that a reader who stops reading gives its place back.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+
+/// How long an answer may still take once its connection is to end.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept: most likely there are no descriptors left, and asking at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers at the door until `stop`, then ends every connection and returns.
+pub(crate) async fn serve(listener: Bound, view: View, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some((visitor, place)) = stop.run_until_cancelled(next(&listener, &places)).await {
+        let (view, stop) = (view.clone(), stop.clone());
+        match visitor {
+            Visitor::Tcp(stream) => {
+                tasks.spawn(converse(stream, Entrance::Network, view, stop, place))
+            }
+            Visitor::Unix(stream) => {
+                tasks.spawn(converse(stream, Entrance::SocketFile, view, stop, place))
+            }
+        };
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// The next connection, once there is a place for it.
+async fn next(listener: &Bound, places: &Arc<Semaphore>) -> (Visitor, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await;
+    let place = place.expect("the places are never closed");
+    loop {
+        match listener.accept().await {
+            Ok(visitor) => return (visitor, place),
+            Err(error) => {
+                tracing::warn!(%error, "the admin address cannot accept");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, from its first request to its end.
+async fn converse<S>(
+    stream: S,
+    entrance: Entrance,
+    view: View,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service =
+        service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, entrance, &view))));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_SIZE_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // Cancelling loses nothing: the connection lives on below.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {}
+        () = sleep(CONNECTION_LIFE) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // What goes wrong with a client that is leaving concerns nobody.
+    let _ = timeout(FAREWELL_TIME, connection).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::control::Readiness;
+use crate::model::{AdminAddress, Protocol};
+use crate::telemetry::Metrics;
+
+/// A door that is open on loopback until it is closed.
+struct Door {
+    address: AdminAddress,
+    readiness: watch::Sender<Readiness>,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+}
+
+impl Door {
+    async fn open(address: &str) -> Self {
+        let metrics = Metrics::new(&"shop".parse().unwrap());
+        metrics.listener(443, Protocol::Https).requests.increment(5);
+        let (readiness, seen) = watch::channel(Readiness::Ready);
+        let view = View::for_test(seen, metrics);
+        let bound = bind(&address.parse().unwrap()).unwrap();
+        let address = bound.address();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(serve(bound, view, stop.clone()));
+        Self {
+            address,
+            readiness,
+            stop,
+            served,
+        }
+    }
+
+    async fn on_loopback() -> Self {
+        Self::open("127.0.0.1:0").await
+    }
+
+    fn socket_address(&self) -> SocketAddr {
+        match self.address {
+            AdminAddress::Tcp(address) => address,
+            AdminAddress::Unix(_) => panic!("not on TCP"),
+        }
+    }
+
+    /// Sends a head with a good Host and gives the whole answer.
+    async fn ask(&self, line: &str) -> String {
+        let host = self.socket_address();
+        self.send(&format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    async fn send(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(self.socket_address()).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.served.await.unwrap();
+    }
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+fn status_line(answer: &str) -> &str {
+    answer.lines().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_living_process_is_healthy() {
+    let door = Door::on_loopback().await;
+    let answer = door.ask("GET /healthz").await;
+    assert_eq!(status_line(&answer), "HTTP/1.1 200 OK");
+    assert_eq!(body(&answer), "ok\n");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_draining_load_balancer_is_not_ready() {
+    let door = Door::on_loopback().await;
+    assert_eq!(
+        status_line(&door.ask("GET /readyz").await),
+        "HTTP/1.1 200 OK"
+    );
+    door.readiness.send(Readiness::Draining).unwrap();
+    let answer = door.ask("GET /readyz").await;
+    assert_eq!(status_line(&answer), "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(body(&answer), "draining\n");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let door = Door::on_loopback().await;
+    let answer = door.ask("GET /metrics").await;
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert!(body(&answer).contains(
+        "albedo_requests_total{load_balancer=\"shop\",listener=\"443\",protocol=\"HTTPS\"} 5\n"
+    ));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn status_has_the_contracts_names() {
+    let door = Door::on_loopback().await;
+    let answer = client::get(&door.address, "/api/v1/status").await.unwrap();
+    assert_eq!(
+        &answer[..],
+        b"{\"generation\":1,\"listeners\":[],\"target_groups\":[]}\n"
+    );
+    door.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_in_json() {
+    let door = Door::on_loopback().await;
+    for path in [
+        "/nothing",
+        "/api/v1",
+        "/api/v1/reload/now",
+        "/api/v1/target_groups/a/targets/b",
+    ] {
+        let answer = door.ask(&format!("GET {path}")).await;
+        assert_eq!(status_line(&answer), "HTTP/1.1 404 Not Found", "{path}");
+        assert_eq!(
+            body(&answer),
+            "{\"error\":\"there is nothing at this path\"}\n"
+        );
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_one() {
+    let door = Door::on_loopback().await;
+    let answer = door.ask("POST /metrics").await;
+    assert_eq!(status_line(&answer), "HTTP/1.1 405 Method Not Allowed");
+    assert!(answer.contains("allow: GET, HEAD\r\n"));
+    let answer = door.ask("GET /api/v1/reload").await;
+    assert_eq!(status_line(&answer), "HTTP/1.1 405 Method Not Allowed");
+    assert!(answer.contains("allow: POST\r\n"));
+    door.close().await;
+}
+
+#[tokio::test]
+async fn verbs_that_are_not_served_say_so() {
+    let door = Door::on_loopback().await;
+    for path in [
+        "/api/v1/reload",
+        "/api/v1/target_groups/app/targets/127.0.0.1/drain",
+        "/api/v1/target_groups/app/targets/127.0.0.1/undrain",
+        "/api/v1/target_groups/app/switch",
+    ] {
+        let answer = door.ask(&format!("POST {path}")).await;
+        assert_eq!(
+            status_line(&answer),
+            "HTTP/1.1 501 Not Implemented",
+            "{path}"
+        );
+        assert_eq!(body(&answer), "{\"error\":\"not served yet\"}\n");
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_head_has_no_body() {
+    let door = Door::on_loopback().await;
+    let answer = door.ask("HEAD /healthz").await;
+    assert!(answer.contains("content-length: 3\r\n"), "{answer}");
+    assert_eq!(body(&answer), "");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_gets_nothing() {
+    let door = Door::on_loopback().await;
+    let rebound = door
+        .send("GET /api/v1/status HTTP/1.1\r\nHost: evil.example:9900\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(status_line(&rebound), "HTTP/1.1 403 Forbidden");
+    assert!(!rebound.contains("generation"));
+    let host = door.socket_address();
+    let cross = door
+        .send(&format!(
+            "POST /api/v1/reload HTTP/1.1\r\nHost: {host}\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(status_line(&cross), "HTTP/1.1 403 Forbidden");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn closing_the_door_ends_idle_connections() {
+    let door = Door::on_loopback().await;
+    let mut idle = TcpStream::connect(door.socket_address()).await.unwrap();
+    let head = format!(
+        "GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n",
+        door.socket_address()
+    );
+    idle.write_all(head.as_bytes()).await.unwrap();
+    let mut first = [0; 15];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    door.close().await;
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"ok\n"));
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_socket_file_is_its_owners_alone_and_goes_with_the_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let door = Door::open(&format!("unix:{}", path.display())).await;
+    assert_eq!(mode(&path), 0o600);
+    let answer = client::get(&door.address, "/healthz").await.unwrap();
+    assert_eq!(&answer[..], b"ok\n");
+    door.close().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn an_abandoned_socket_file_is_replaced_and_a_living_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let address = AdminAddress::Unix(path.clone());
+    let other = UnixListener::bind(&path).unwrap();
+    let refused = bind(&address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    drop(other);
+    bind(&address).unwrap();
+}
+
+#[tokio::test]
+async fn another_file_at_the_path_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("precious.txt");
+    std::fs::write(&path, "precious").unwrap();
+    assert!(bind(&AdminAddress::Unix(path.clone())).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_an_error_of_its_own() {
+    let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.address();
+    drop(listener);
+    let error = client::get(&address, "/api/v1/status").await.unwrap_err();
+    assert!(matches!(error, client::Error::Connect(_)), "{error:?}");
+}

@@ -1,0 +1,268 @@
+//! `albedo status`: what a running instance says of itself, as a table or as its own JSON.
+
+use std::io;
+
+use super::{Exit, out};
+use crate::admin::client;
+use crate::app::{GroupStatus, Status, TargetStatus};
+use crate::model::AdminAddress;
+
+const STATUS_PATH: &str = "/api/v1/status";
+
+/// Prints the instance's own JSON.
+pub(super) fn print_json(admin: &AdminAddress) -> io::Result<Exit> {
+    let Some((text, status)) = ask(admin)? else {
+        return Ok(Exit::Refused);
+    };
+    out::print(&text)?;
+    Ok(verdict(&status))
+}
+
+/// Prints generation, listeners, and every target with its health in ELBv2's words.
+pub(super) fn print_table(admin: &AdminAddress) -> io::Result<Exit> {
+    let Some((_, status)) = ask(admin)? else {
+        return Ok(Exit::Refused);
+    };
+    out::print(&report(&status))?;
+    Ok(verdict(&status))
+}
+
+/// The answer of the instance as it came and as it is meant; `None` after saying why there is none.
+fn ask(admin: &AdminAddress) -> io::Result<Option<(String, Status)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let answer = match runtime.block_on(client::get(admin, STATUS_PATH)) {
+        Ok(answer) => answer,
+        Err(error) => {
+            let remedy = remedy(&error);
+            out::complain(format_args!("no status from {admin}: {error}; {remedy}"));
+            return Ok(None);
+        }
+    };
+    match serde_json::from_slice(&answer) {
+        Ok(status) => Ok(Some((
+            String::from_utf8_lossy(&answer).into_owned(),
+            status,
+        ))),
+        Err(error) => {
+            out::complain(format_args!(
+                "no status from {admin}: {error}; is it albedo's admin address?"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+fn remedy(error: &client::Error) -> &'static str {
+    match error {
+        client::Error::Connect(_) => {
+            "is albedo running, and is this its admin address? Name another with --admin"
+        }
+        client::Error::Timeout => "look at its log, or try again",
+        client::Error::Http(_) | client::Error::TooLarge | client::Error::Status(_) => {
+            "is it albedo's admin address? Name another with --admin"
+        }
+    }
+}
+
+fn verdict(status: &Status) -> Exit {
+    match status.target_groups.iter().all(has_healthy_target) {
+        true => Exit::Clean,
+        false => Exit::Refused,
+    }
+}
+
+fn has_healthy_target(group: &GroupStatus) -> bool {
+    group.targets.iter().any(|target| target.state == "healthy")
+}
+
+fn report(status: &Status) -> String {
+    let mut listeners = vec![["LISTENER", "PROTOCOL", "CONNECTIONS"].map(str::to_owned)];
+    for listener in &status.listeners {
+        listeners.push([
+            listener.port.to_string(),
+            listener.protocol.to_string(),
+            listener.connections.to_string(),
+        ]);
+    }
+    let mut targets = vec![
+        [
+            "TARGET GROUP",
+            "TARGET",
+            "STATE",
+            "REASON",
+            "OUTSTANDING",
+            "DESCRIPTION",
+        ]
+        .map(str::to_owned),
+    ];
+    for group in &status.target_groups {
+        targets.extend(group.targets.iter().map(|target| row(&group.name, target)));
+        if group.targets.is_empty() {
+            targets
+                .push([group.name.as_str(), "-", "-", "-", "-", "no targets"].map(str::to_owned));
+        }
+    }
+    format!(
+        "generation {}\n\n{}\n{}",
+        status.generation,
+        table(&listeners),
+        table(&targets)
+    )
+}
+
+fn row(group: &str, target: &TargetStatus) -> [String; 6] {
+    let id = match target.id.contains(':') {
+        // An IPv6 address: its port would read as one more group of digits.
+        true => format!("[{}]:{}", target.id, target.port),
+        false => format!("{}:{}", target.id, target.port),
+    };
+    [
+        group.to_owned(),
+        id,
+        target.state.to_string(),
+        target.reason.as_deref().unwrap_or("-").to_owned(),
+        target.outstanding_requests.to_string(),
+        target.description.as_deref().unwrap_or("-").to_owned(),
+    ]
+}
+
+/// Columns as wide as their widest cell, two spaces between them. Control characters, should an instance send any,
+/// do not reach the terminal.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{:width$}", cell.replace(char::is_control, "?")))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::admin;
+    use crate::app::ListenerStatus;
+    use crate::control::{Readiness, View};
+    use crate::telemetry::Metrics;
+
+    /// A group that works, one whose only target fails, and one without targets.
+    fn status() -> Status {
+        let listener = |port, protocol: &str, connections| ListenerStatus {
+            port,
+            protocol: protocol.to_owned(),
+            connections,
+        };
+        let group = |name: &str, targets| GroupStatus {
+            name: name.to_owned(),
+            targets,
+        };
+        let busy = TargetStatus {
+            id: "127.0.1.4".to_owned(),
+            port: 8080,
+            state: "healthy".to_owned(),
+            reason: None,
+            description: None,
+            outstanding_requests: 12,
+        };
+        let failing = TargetStatus {
+            id: "dss1.site".to_owned(),
+            port: 11200,
+            state: "unhealthy".to_owned(),
+            reason: Some("Target.ResponseCodeMismatch".to_owned()),
+            description: Some("Health checks failed with these codes: [503]".to_owned()),
+            outstanding_requests: 0,
+        };
+        Status {
+            generation: 3,
+            listeners: vec![listener(443, "HTTPS", 1042), listener(8100, "HTTP", 0)],
+            target_groups: vec![
+                group("app", vec![busy, failing.clone()]),
+                group("publicapi", vec![failing]),
+                group("empty", Vec::new()),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_table_speaks_elbv2() {
+        let expected = [
+            "generation 3",
+            "",
+            "LISTENER  PROTOCOL  CONNECTIONS",
+            "443       HTTPS     1042",
+            "8100      HTTP      0",
+            "",
+            "TARGET GROUP  TARGET           STATE      REASON                       OUTSTANDING  DESCRIPTION",
+            "app           127.0.1.4:8080   healthy    -                            12           -",
+            "app           dss1.site:11200  unhealthy  Target.ResponseCodeMismatch  0            Health checks failed with these codes: [503]",
+            "publicapi     dss1.site:11200  unhealthy  Target.ResponseCodeMismatch  0            Health checks failed with these codes: [503]",
+            "empty         -                -          -                            -            no targets",
+            "",
+        ];
+        assert_eq!(report(&status()), expected.join("\n"));
+    }
+
+    #[test]
+    fn a_terminal_is_safe_from_what_an_instance_sends() {
+        let mut status = status();
+        status.target_groups[0].name = "a\x1b[2J\n".to_owned();
+        let report = report(&status);
+        assert!(report.contains("a?[2J?"));
+        assert!(!report.contains('\x1b'));
+    }
+
+    #[test]
+    fn an_ipv6_target_is_told_from_its_port() {
+        let mut status = status();
+        status.target_groups[0].targets[0].id = "2001:db8::1".to_owned();
+        assert!(report(&status).contains(" [2001:db8::1]:8080 "));
+    }
+
+    #[test]
+    fn a_group_without_a_healthy_target_fails_the_verb() {
+        let mut status = status();
+        assert_eq!(verdict(&status), Exit::Refused);
+        status.target_groups.truncate(1);
+        assert_eq!(verdict(&status), Exit::Clean);
+        status.target_groups.clear();
+        assert_eq!(verdict(&status), Exit::Clean);
+    }
+
+    #[test]
+    fn status_is_asked_over_the_wire() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (_readiness, seen) = watch::channel(Readiness::Ready);
+        let view = View::for_test(seen, Metrics::new(&"shop".parse().unwrap()));
+        let expected = view.status();
+        let entered = runtime.enter();
+        let bound = admin::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        drop(entered);
+        let address = bound.address();
+        let stop = CancellationToken::new();
+        let served = runtime.spawn(admin::serve(bound, view, stop.clone()));
+        let (text, status) = ask(&address).unwrap().unwrap();
+        assert_eq!(status, expected);
+        assert!(text.starts_with("{\"generation\":1,"));
+        stop.cancel();
+        runtime.block_on(served).unwrap();
+        assert_eq!(ask(&address).unwrap(), None);
+    }
+}
