@@ -81,8 +81,6 @@ pub(crate) enum MatchedRule {
     /// By its priority.
     Priority(u16),
     Default,
-    /// The rules could not be evaluated.
-    Failed,
 }
 
 /// Which action was taken.

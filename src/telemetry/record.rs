@@ -246,13 +246,12 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// 0 is the default rule, -1 an error in the evaluation.
+/// 0 is the default rule. ALB's -1, an error in the evaluation, cannot happen here: finding a rule never fails.
 fn rule_number(rule: MatchedRule) -> Option<i32> {
     match rule {
         MatchedRule::None => None,
         MatchedRule::Priority(priority) => Some(priority.into()),
         MatchedRule::Default => Some(0),
-        MatchedRule::Failed => Some(-1),
     }
 }
 
@@ -640,13 +639,11 @@ mod tests {
         let mut exchange = forwarded();
         exchange.action = Action::Redirect;
         exchange.redirect_url = Some(HeaderValue::from_static("https://shop.example:443/login"));
-        exchange.rule = MatchedRule::Failed;
         assert_eq!(field(&exchange, "actions_executed"), "redirect");
         assert_eq!(
             field(&exchange, "redirect_url"),
             "https://shop.example:443/login"
         );
-        assert_eq!(field(&exchange, "matched_rule_priority"), "-1");
     }
 
     #[test]
