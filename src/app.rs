@@ -68,8 +68,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         .name("control".into())
         .spawn(move || control_side(config, ready))
         .map_err(|error| Error::Bind(format!("no control thread can be started: {error}")))?;
-    let (control, admin) = started.await.unwrap_or_else(|_| Err(Error::Bind("the control side ended".into())))?;
-    Ok(Running { control, admin, thread: Some(thread) })
+    let (control, admin) = started
+        .await
+        .unwrap_or_else(|_| Err(Error::Bind("the control side ended".into())))?;
+    Ok(Running {
+        control,
+        admin,
+        thread: Some(thread),
+    })
 }
 
 type Started = Result<(Control, AdminAddress), Error>;
@@ -77,10 +83,15 @@ type Started = Result<(Control, AdminAddress), Error>;
 /// The control side: admin address, health checks, names, changes. A runtime of its own, so that none of it delays
 /// a request.
 fn control_side(config: Config, ready: oneshot::Sender<Started>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
-            drop(ready.send(Err(Error::Bind(format!("no control runtime can be started: {error}")))));
+            drop(ready.send(Err(Error::Bind(format!(
+                "no control runtime can be started: {error}"
+            )))));
             return;
         }
     };
@@ -114,7 +125,13 @@ fn control_side(config: Config, ready: oneshot::Sender<Started>) {
 impl Running {
     /// The addresses that are bound, in the order of the configuration; port 0 has become a real one.
     pub fn listeners(&self) -> Vec<SocketAddr> {
-        self.control.view.running().listeners.iter().map(|(open, _)| open.address).collect()
+        self.control
+            .view
+            .running()
+            .listeners
+            .iter()
+            .map(|(open, _)| open.address)
+            .collect()
     }
 
     /// Where the admin address is bound.
@@ -186,7 +203,10 @@ struct Stop {
 
 impl Stop {
     fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn asked(&mut self) {

@@ -25,8 +25,11 @@ use crate::tls;
 const TABLE: &str = include_str!("../config/datarobot.yaml");
 
 /// The three nodes; all of 127.0.0.0/8 is this machine.
-const NODES: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(127, 0, 1, 4), Ipv4Addr::new(127, 0, 1, 5), Ipv4Addr::new(127, 0, 1, 6)];
+const NODES: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(127, 0, 1, 4),
+    Ipv4Addr::new(127, 0, 1, 5),
+    Ipv4Addr::new(127, 0, 1, 6),
+];
 
 /// Where the table's privileged listener goes.
 const HTTPS_PORT: u16 = 8443;
@@ -62,10 +65,14 @@ pub struct Demo {
 /// # Errors
 /// When no certificate can be made, or the targets find no port.
 pub fn prepare() -> Result<Demo, Error> {
-    let (mut config, _warnings) = config::parse(TABLE, Path::new("config/datarobot.yaml")).map_err(Error::Table)?;
-    let (chain, key) =
-        tls::certificate::self_signed(&["localhost", "127.0.0.1", "::1"]).map_err(|error| Error::Certificate(error.to_string()))?;
-    let certificate = Certificate { certificate: inline(chain), key: inline(key) };
+    let (mut config, _warnings) =
+        config::parse(TABLE, Path::new("config/datarobot.yaml")).map_err(Error::Table)?;
+    let (chain, key) = tls::certificate::self_signed(&["localhost", "127.0.0.1", "::1"])
+        .map_err(|error| Error::Certificate(error.to_string()))?;
+    let certificate = Certificate {
+        certificate: inline(chain),
+        key: inline(key),
+    };
     for listener in &mut config.listeners {
         listener.address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         listener.certificates = vec![certificate.clone()];
@@ -79,10 +86,16 @@ pub fn prepare() -> Result<Demo, Error> {
         if let HealthCheckPort::Port(port) = group.health_check.port {
             group.health_check.port = HealthCheckPort::Port(sockets.stand_in(port)?);
         }
-        let node = |address: &Ipv4Addr| Target { id: TargetId::Address(IpAddr::V4(*address)), port: None };
+        let node = |address: &Ipv4Addr| Target {
+            id: TargetId::Address(IpAddr::V4(*address)),
+            port: None,
+        };
         group.targets = NODES.iter().map(node).collect();
     }
-    Ok(Demo { config, _targets: Targets::start(sockets)? })
+    Ok(Demo {
+        config,
+        _targets: Targets::start(sockets)?,
+    })
 }
 
 fn inline(pem: String) -> Pem {
@@ -103,7 +116,12 @@ impl Sockets {
         }
         let sockets = bind_everywhere()?;
         let found = sockets[0].local_addr()?.port();
-        self.bound.extend(NODES.into_iter().zip(sockets).map(|(node, socket)| (node, port, socket)));
+        self.bound.extend(
+            NODES
+                .into_iter()
+                .zip(sockets)
+                .map(|(node, socket)| (node, port, socket)),
+        );
         self.stand_ins.insert(port, found);
         Ok(found)
     }
@@ -115,7 +133,9 @@ fn bind_everywhere() -> io::Result<Vec<TcpListener>> {
     for _ in 0..PORT_ATTEMPTS {
         let first = TcpListener::bind((NODES[0], 0))?;
         let port = first.local_addr()?.port();
-        let others = NODES[1..].iter().map(|node| TcpListener::bind((*node, port)));
+        let others = NODES[1..]
+            .iter()
+            .map(|node| TcpListener::bind((*node, port)));
         outcome = std::iter::once(Ok(first)).chain(others).collect();
         if outcome.is_ok() {
             break;
@@ -133,22 +153,29 @@ struct Targets {
 
 impl Targets {
     fn start(sockets: Sockets) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
         for (_, _, socket) in &sockets.bound {
             socket.set_nonblocking(true)?;
         }
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("demo-targets".into()).spawn(move || {
-            runtime.block_on(async {
-                let tracker = TaskTracker::new();
-                for (node, port, socket) in sockets.bound {
-                    tracker.spawn(accept(node, port, socket, tracker.clone(), stopped.clone()));
-                }
-                stopped.cancelled().await;
-            });
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("demo-targets".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    let tracker = TaskTracker::new();
+                    for (node, port, socket) in sockets.bound {
+                        tracker.spawn(accept(node, port, socket, tracker.clone(), stopped.clone()));
+                    }
+                    stopped.cancelled().await;
+                });
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -162,16 +189,27 @@ impl Drop for Targets {
     }
 }
 
-async fn accept(node: Ipv4Addr, port: u16, socket: TcpListener, tracker: TaskTracker, stop: CancellationToken) {
-    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else { return };
+async fn accept(
+    node: Ipv4Addr,
+    port: u16,
+    socket: TcpListener,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) {
+    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else {
+        return;
+    };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
         if let Ok((connection, _)) = accepted {
-            let answer = service_fn(move |request| async move { Ok::<_, Infallible>(answer(node, port, &request)) });
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
+            let answer = service_fn(move |request| async move {
+                Ok::<_, Infallible>(answer(node, port, &request))
+            });
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
             tracker.spawn(async move {
                 // A client that leaves is nothing to report.
                 drop(connection.await);
@@ -193,9 +231,16 @@ fn answer(node: Ipv4Addr, port: u16, request: &Request<Incoming>) -> Response<Wh
         _ if path.starts_with("/socket.io-queue/") => "mmqueue",
         _ => "app",
     };
-    let mut text = format!("{service} on node {node}\n\n{} {}\n", request.method(), request.uri());
+    let mut text = format!(
+        "{service} on node {node}\n\n{} {}\n",
+        request.method(),
+        request.uri()
+    );
     for (name, value) in request.headers() {
-        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        text.push_str(&format!(
+            "{name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
     }
     let mut response = Response::new(Whole(Some(text.into())));
     let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
