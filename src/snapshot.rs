@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::action::Actions;
 use crate::message::headers::Forwarding;
 use crate::message::{Action, Exchange};
-use crate::model::Generation;
 use crate::rule::Rules;
 use crate::telemetry::{AccessLog, ListenerMetrics};
 use crate::worker;
@@ -19,14 +18,12 @@ pub(crate) struct ListenerId(pub(crate) u32);
 /// One generation.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) generation: Generation,
     listeners: Box<[(ListenerId, Arc<Listener>)]>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(generation: Generation, listeners: Vec<(ListenerId, Arc<Listener>)>) -> Self {
+    pub(crate) fn new(listeners: Vec<(ListenerId, Arc<Listener>)>) -> Self {
         Self {
-            generation,
             listeners: listeners.into(),
         }
     }
@@ -69,9 +66,8 @@ impl Listener {
             .received_bytes
             .increment(exchange.received_bytes);
         self.metrics.sent_bytes.increment(exchange.sent_bytes);
-        match (exchange.elb_status, exchange.target_status) {
-            (Some(status), None) => self.metrics.count_elb_response(status),
-            _ => {}
+        if let (Some(status), None) = (exchange.elb_status, exchange.target_status) {
+            self.metrics.count_elb_response(status);
         }
         match exchange.action {
             Action::FixedResponse => self.metrics.fixed_responses.increment(1),

@@ -132,7 +132,7 @@ impl Alarm {
     }
 
     /// Ready once the alarm has rung; else the task is woken when it does.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         match self.0.at.get() {
             Some(at) if at <= now() => return Poll::Ready(()),
             Some(_) => {}

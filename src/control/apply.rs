@@ -62,10 +62,7 @@ impl Controller {
             model::Workers::Auto => worker::count(),
             model::Workers::Count(count) => count.get(),
         };
-        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(
-            Generation(0),
-            Vec::new(),
-        )));
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(Vec::new())));
         let listeners = Listeners::start(
             workers,
             Arc::clone(&current),
@@ -127,7 +124,7 @@ impl Controller {
                     let finished = self.listeners.finish();
                     self.tasks.spawn(async move {
                         finished.await;
-                        drop(reply.send(()));
+                        let _left = reply.send(());
                     });
                 }
                 Event::Stop => break,
@@ -152,7 +149,7 @@ impl Controller {
         let prepared = self.listeners.prepare(&config.listeners)?;
         let generation = self.generation.next();
         let log = access_log.as_ref().map(|(_, log)| log);
-        let snapshot = self.snapshot(config, &plan, settings, &prepared, generation, log);
+        let snapshot = self.snapshot(config, &plan, settings, &prepared, log);
         // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
         // harmless, a new rule would not find an empty group so.
         self.registry.commit(plan);
@@ -200,7 +197,6 @@ impl Controller {
         plan: &Plan,
         tls: Vec<Option<Arc<rustls::ServerConfig>>>,
         prepared: &[Prepared],
-        generation: Generation,
         access_log: Option<&AccessLog>,
     ) -> Snapshot {
         let listeners =
@@ -226,7 +222,7 @@ impl Controller {
                     };
                     (prepared.open().id, Arc::new(running))
                 });
-        Snapshot::new(generation, listeners.collect())
+        Snapshot::new(listeners.collect())
     }
 
     async fn stop(self) {

@@ -163,8 +163,11 @@ mod tests {
 
     use super::*;
 
-    /// Decodes `input` in pieces of `step` bytes; gives the body and what was left over after its end.
-    fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, Malformed> {
+    /// A body, and what was left over after its end.
+    type Decoded = (Vec<u8>, Vec<u8>);
+
+    /// Decodes `input` in pieces of `step` bytes.
+    fn decode(input: &[u8], step: usize) -> Result<Option<Decoded>, Malformed> {
         let mut decoder = Decoder::new();
         let mut body = Vec::new();
         let mut rest = input;

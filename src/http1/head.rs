@@ -171,7 +171,7 @@ const ROOM_FOR_OURS: usize = 4;
 /// RFC 9112 §3.2: origin-form, absolute-form, or `*` with OPTIONS. CONNECT's authority-form is let through as it is,
 /// for whoever answers 405.
 fn split_target(method: &Method, target: Bytes) -> Result<(Bytes, Option<Bytes>), Malformed> {
-    if target.iter().any(|&byte| byte == b'#') {
+    if target.contains(&b'#') {
         return Err(Malformed::Syntax("the request target has a fragment"));
     }
     if target.starts_with(b"/") || method == Method::CONNECT {

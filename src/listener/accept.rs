@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::Gauge;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{self, Place};
+use crate::telemetry::ListenerMetrics;
 
 /// Most connections of one listener on one worker; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -36,7 +38,7 @@ pub(super) async fn run(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                let counted = Open::count(&open);
+                let counted = Open::count(&open, &place.listener().metrics);
                 let place_of_one = Rc::clone(&place);
                 place.drain.spawn(async move {
                     connection::serve(tcp, peer, place_of_one).await;
@@ -65,17 +67,26 @@ fn is_about_the_client(error: &io::Error) -> bool {
 }
 
 /// One connection in the listener's count of open ones.
-struct Open(Arc<AtomicUsize>);
+struct Open {
+    open: Arc<AtomicUsize>,
+    gauge: Gauge,
+}
 
 impl Open {
-    fn count(open: &Arc<AtomicUsize>) -> Self {
+    fn count(open: &Arc<AtomicUsize>, metrics: &ListenerMetrics) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(open))
+        metrics.connections_total.increment(1);
+        metrics.connections.increment(1);
+        Self {
+            open: Arc::clone(open),
+            gauge: metrics.connections.clone(),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.decrement(1);
     }
 }

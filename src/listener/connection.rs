@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +38,19 @@ pub(super) struct Place {
 struct Seen {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     snapshot: Arc<Snapshot>,
-    listener: Rc<Arc<Listener>>,
+    listener: Rc<Current>,
+}
+
+/// A listener of some snapshot, held by one worker.
+#[derive(Debug)]
+pub(super) struct Current(Arc<Listener>);
+
+impl Deref for Current {
+    type Target = Listener;
+
+    fn deref(&self) -> &Listener {
+        &self.0
+    }
 }
 
 impl Place {
@@ -48,7 +61,7 @@ impl Place {
         drain: Drain,
     ) -> Option<Self> {
         let snapshot = current.load_full();
-        let listener = Rc::new(Arc::clone(snapshot.listener(id)?));
+        let listener = Rc::new(Current(Arc::clone(snapshot.listener(id)?)));
         Some(Self {
             id,
             seen: RefCell::new(Seen {
@@ -61,7 +74,7 @@ impl Place {
     }
 
     /// The listener as the newest snapshot has it; one that vanished stays as it was, for those who are still here.
-    pub(super) fn listener(&self) -> Rc<Arc<Listener>> {
+    pub(super) fn listener(&self) -> Rc<Current> {
         let mut seen = self.seen.borrow_mut();
         let Seen {
             cache,
@@ -72,7 +85,7 @@ impl Place {
         if !Arc::ptr_eq(newest, snapshot) {
             *snapshot = Arc::clone(newest);
             if let Some(newest) = snapshot.listener(self.id) {
-                *listener = Rc::new(Arc::clone(newest));
+                *listener = Rc::new(Current(Arc::clone(newest)));
             }
         }
         Rc::clone(listener)
@@ -90,7 +103,7 @@ pub(super) struct Front {
 
 impl Front {
     /// The listener's rules and limits, for one request.
-    pub(super) fn listener(&self) -> Rc<Arc<Listener>> {
+    pub(super) fn listener(&self) -> Rc<Current> {
         self.place.listener()
     }
 
@@ -129,6 +142,7 @@ impl Front {
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
     // A socket without a local address was reset while it waited.
     let Ok(local) = tcp.local_addr() else { return };
+    let (peer, local) = (canonical(peer), canonical(local));
     let listener = place.listener();
     let mut front = Front {
         client: Client {
@@ -169,6 +183,11 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
         (Speaks::Http2, Stream::Server(tls)) => http2::serve(*tls, front).await,
         (_, stream) => http1::serve(Rc::new(Connection::new(stream, peer)), front).await,
     }
+}
+
+/// An IPv4 address that came through an IPv6 socket, as the IPv4 address that everyone calls it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// What was agreed on by ALPN.

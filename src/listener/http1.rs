@@ -13,7 +13,7 @@ use crate::http1::{
     Connection, Expectation, FramingHeader, Incoming, Malformed, Persistence, RequestHead,
     encode_response, parse_request,
 };
-use crate::message::{self, Body, Client, Kind, Outgoing, Request, Response, Size};
+use crate::message::{self, Body, Client, Exchange, Kind, Outgoing, Request, Response, Size};
 use crate::proxy;
 use crate::snapshot::Listener;
 use crate::worker::{self, Alarm};
@@ -41,17 +41,18 @@ const READ_AHEAD_MAX: usize = 16 * 1024;
 pub(super) async fn serve(connection: Rc<Connection>, front: Front) {
     let alarm = Alarm::new();
     loop {
+        let before = Counts::of(&connection);
         let head = match read_head(&connection, &front, &alarm).await {
             Next::Request(head) => head,
             Next::Refused(error) => {
                 // Boxed for the same reason as below.
-                Box::pin(refuse(&connection, &front, &alarm, error)).await;
+                Box::pin(refuse(&connection, &front, &alarm, error, before)).await;
                 return linger(&connection, &alarm).await;
             }
             Next::End => return close(&connection, &alarm).await,
         };
         // Boxed: an exchange is large and short, an idle connection is small and long, and there are many of those.
-        match Box::pin(exchange(&connection, &front, &alarm, head)).await {
+        match Box::pin(exchange(&connection, &front, &alarm, head, before)).await {
             After::NextRequest => {}
             After::Close => return close(&connection, &alarm).await,
             After::Linger => return linger(&connection, &alarm).await,
@@ -154,8 +155,8 @@ async fn exchange(
     front: &Front,
     alarm: &Alarm,
     head: Box<RequestHead>,
+    before: Counts,
 ) -> After {
-    let counted = (connection.received(), connection.sent());
     let RequestHead {
         method,
         target,
@@ -212,8 +213,7 @@ async fn exchange(
     if let (Written::ClientGone, _) = outcome {
         proxy::client_gone(&mut exchange);
     }
-    exchange.received_bytes = connection.received() - counted.0;
-    exchange.sent_bytes = connection.sent() - counted.1;
+    before.settle(connection, &mut exchange);
     listener.finish(&mut exchange);
     match outcome {
         (Written::ClientGone | Written::CutShort, _) => After::Abort,
@@ -224,6 +224,29 @@ async fn exchange(
         }
         (Written::Whole, Persistence::Close) => After::Close,
         (Written::Whole, Persistence::KeepAlive) => discard(connection, alarm).await,
+    }
+}
+
+/// Bytes of a connection that belong to requests before this one.
+#[derive(Clone, Copy)]
+struct Counts {
+    received: u64,
+    sent: u64,
+}
+
+impl Counts {
+    /// What was read ahead belongs to what comes next.
+    fn of(connection: &Connection) -> Self {
+        Self {
+            received: connection.received() - connection.unread_len() as u64,
+            sent: connection.sent(),
+        }
+    }
+
+    fn settle(self, connection: &Connection, exchange: &mut Exchange) {
+        let now = Self::of(connection);
+        exchange.received_bytes = now.received - self.received;
+        exchange.sent_bytes = now.sent - self.sent;
     }
 }
 
@@ -434,7 +457,13 @@ async fn discard(connection: &Rc<Connection>, alarm: &Alarm) -> After {
 }
 
 /// Answers bytes that are no request.
-async fn refuse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm, error: message::Error) {
+async fn refuse(
+    connection: &Rc<Connection>,
+    front: &Front,
+    alarm: &Alarm,
+    error: message::Error,
+    before: Counts,
+) {
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client));
     let response = proxy::refuse(
@@ -457,8 +486,7 @@ async fn refuse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm, error
         alarm,
     )
     .await;
-    exchange.received_bytes = connection.unread_len() as u64;
-    exchange.sent_bytes = connection.sent();
+    before.settle(connection, &mut exchange);
     listener.finish(&mut exchange);
 }
 

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -18,13 +17,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Front;
+use super::connection::{Current, Front};
 use crate::http1::Casing;
 use crate::message::{
     self, Body, Broken, Error, Exchange, Kind, Outstanding, Request, Response, Size,
 };
 use crate::proxy;
-use crate::snapshot::Listener;
 use crate::worker::{self, Alarm};
 
 /// Streams at once on one connection (ALB quota: 128).
@@ -256,7 +254,7 @@ fn read(request: http::Request<hyper::body::Incoming>) -> Result<Request, Error>
 #[derive(Debug)]
 struct Record {
     exchange: Exchange,
-    listener: Rc<Arc<Listener>>,
+    listener: Rc<Current>,
     outstanding: Option<Outstanding>,
     _stream: InUse,
 }

@@ -31,7 +31,6 @@ const POOL_SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Listeners {
     workers: Vec<Worker>,
-    current: Arc<ArcSwap<Snapshot>>,
     open: Vec<Open>,
     next_id: u32,
 }
@@ -119,7 +118,6 @@ impl Listeners {
         let workers = (0..count).map(start_one).collect::<io::Result<_>>()?;
         Ok(Self {
             workers,
-            current,
             open: Vec::new(),
             next_id: 0,
         })
@@ -191,11 +189,6 @@ impl Listeners {
             }
         }
         self.open = open;
-    }
-
-    /// The listeners that run, in the order of the configuration.
-    pub(crate) fn open(&self) -> &[Open] {
-        &self.open
     }
 
     /// Stops accepting; ends when the last connection has.

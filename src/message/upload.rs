@@ -42,7 +42,7 @@ pub(crate) enum Stopped {
     /// The client's side broke.
     Client(Broken),
     /// The target's side broke; its answer may be there nevertheless.
-    Target(io::Error),
+    Target,
 }
 
 impl Upload {
@@ -59,7 +59,10 @@ impl Upload {
     /// Sends the head, and with it the first piece of the body where that is at hand.
     pub(crate) fn begin(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Stopped> {
         match self.poll_piece(cx, head) {
-            Poll::Pending => self.connection.push(cx, &[head]).map_err(Stopped::Target),
+            Poll::Pending => self
+                .connection
+                .push(cx, &[head])
+                .map_err(|_| Stopped::Target),
             Poll::Ready(outcome) => outcome,
         }
     }
@@ -68,7 +71,7 @@ impl Upload {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             self.waits_for = WaitsFor::Target;
-            ready!(self.connection.poll_flush(cx)).map_err(Stopped::Target)?;
+            ready!(self.connection.poll_flush(cx)).map_err(|_| Stopped::Target)?;
             if self.framing == Outgoing::Plain && self.body.is_done() {
                 return Poll::Ready(Ok(()));
             }
@@ -102,7 +105,7 @@ impl Upload {
                 push_end(&self.connection, cx, before, end)
             }
         };
-        Poll::Ready(outcome.map_err(Stopped::Target))
+        Poll::Ready(outcome.map_err(|_| Stopped::Target))
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn refuse(
     exchange: &mut Exchange,
 ) -> Response {
     let verdict = error.verdict();
-    exchange.error_reason = Some(verdict.reason);
+    tracing::debug!(%error, reason = verdict.reason, blame = verdict.blame.as_str(), "answering for ourselves");
     let mut response = finish(
         error.into_response(answer, worker::date()),
         version,
@@ -72,9 +72,7 @@ pub(crate) fn refuse(
 
 /// Notes that the client left before its answer was whole.
 pub(crate) fn client_gone(exchange: &mut Exchange) {
-    let verdict = Error::ClientClosed.verdict();
-    exchange.error_reason = Some(verdict.reason);
-    exchange.elb_status = Some(verdict.status);
+    exchange.elb_status = Some(Error::ClientClosed.verdict().status);
 }
 
 fn finish(mut response: Response, version: Version, exchange: &mut Exchange) -> Response {

@@ -19,14 +19,12 @@ pub(crate) struct Metrics {
 pub(crate) struct ListenerMetrics {
     pub(crate) connections_total: Counter,
     pub(crate) connections: Gauge,
-    pub(crate) connections_rejected: Counter,
     pub(crate) tls_errors: Counter,
     pub(crate) requests: Counter,
     pub(crate) received_bytes: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) fixed_responses: Counter,
     pub(crate) redirects: Counter,
-    pub(crate) dropped_header_requests: Counter,
     elb_3xx: Counter,
     elb_4xx: Counter,
     elb_5xx: Counter,
@@ -85,14 +83,12 @@ impl Metrics {
         ListenerMetrics {
             connections_total: counter(CONNECTIONS_TOTAL),
             connections: self.gauge(CONNECTIONS, labels()),
-            connections_rejected: counter(CONNECTIONS_REJECTED),
             tls_errors: counter(CLIENT_TLS_ERRORS),
             requests: counter(REQUESTS),
             received_bytes: bytes("received"),
             sent_bytes: bytes("sent"),
             fixed_responses: counter(FIXED_RESPONSES),
             redirects: counter(REDIRECTS),
-            dropped_header_requests: counter(DROPPED_HEADER_REQUESTS),
             elb_3xx: elb("3xx"),
             elb_4xx: elb("4xx"),
             elb_5xx: elb("5xx"),
@@ -195,10 +191,6 @@ const CONNECTIONS: Metric = Metric {
     name: "albedo_connections",
     help: "Client connections that are open (CloudWatch: ActiveConnectionCount, the client side of it)",
 };
-const CONNECTIONS_REJECTED: Metric = Metric {
-    name: "albedo_rejected_connections_total",
-    help: "Client connections turned away at the limit (CloudWatch: RejectedConnectionCount)",
-};
 const CLIENT_TLS_ERRORS: Metric = Metric {
     name: "albedo_client_tls_errors_total",
     help: "Handshakes with clients that failed (CloudWatch: ClientTLSNegotiationErrorCount)",
@@ -226,10 +218,6 @@ const FIXED_RESPONSES: Metric = Metric {
 const REDIRECTS: Metric = Metric {
     name: "albedo_redirects_total",
     help: "Redirects given (CloudWatch: HTTP_Redirect_Count)",
-};
-const DROPPED_HEADER_REQUESTS: Metric = Metric {
-    name: "albedo_dropped_invalid_header_requests_total",
-    help: "Requests that lost a header of an invalid name (CloudWatch: DroppedInvalidHeaderRequestCount)",
 };
 const TARGET_REQUESTS: Metric = Metric {
     name: "albedo_target_requests_total",
@@ -272,9 +260,8 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 15] = [
+const COUNTERS: [Metric; 13] = [
     CONNECTIONS_TOTAL,
-    CONNECTIONS_REJECTED,
     CLIENT_TLS_ERRORS,
     REQUESTS,
     PROCESSED_BYTES,
@@ -282,7 +269,6 @@ const COUNTERS: [Metric; 15] = [
     ELB_ERRORS,
     FIXED_RESPONSES,
     REDIRECTS,
-    DROPPED_HEADER_REQUESTS,
     TARGET_REQUESTS,
     TARGET_RESPONSES,
     TARGET_CONNECTION_ERRORS,

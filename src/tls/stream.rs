@@ -1,7 +1,6 @@
 //! One type for a connection's bytes: plain, or TLS from either end.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,21 +18,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The socket below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Server(tls) => tls.get_ref().0,
-            Self::Client(tls) => tls.get_ref().0,
-        }
-    }
-
-    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
-    }
-
-    /// Reads what is there into `buffer`; 0 is the end. A peer that cuts TLS short without a word is an end too:
-    /// bodies carry their own framing, and `UntilClose` asks for more (see `http1::Incoming`).
+    /// Reads what is there into `buffer`; 0 is the end. A peer that ends TLS without saying so gives an error, so that
+    /// a body that ends with its connection is never cut short unseen (RFC 8446 §6.1).
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

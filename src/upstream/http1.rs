@@ -208,14 +208,14 @@ impl Exchange<'_> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let outcome = match &mut self.state {
             State::Fresh => self.begin(cx),
-            State::Bodiless => self.connection.poll_flush(cx).map_err(Stopped::Target),
+            State::Bodiless => self.connection.poll_flush(cx).map_err(|_| Stopped::Target),
             State::Uploading(upload) => upload.poll(cx),
             State::Uploaded | State::CutShort(_) => return Ok(()),
         };
         match outcome {
             Poll::Pending => return Ok(()),
             Poll::Ready(Err(Stopped::Client(broken))) => return Err(Error::Client(broken)),
-            Poll::Ready(Err(Stopped::Target(_))) => {
+            Poll::Ready(Err(Stopped::Target)) => {
                 let state = std::mem::replace(&mut self.state, State::Uploaded);
                 self.state = State::CutShort(state.into_untouched());
             }
@@ -244,8 +244,10 @@ impl Exchange<'_> {
             match outgoing {
                 None => {
                     self.state = State::Bodiless;
-                    self.connection.push(cx, &[head]).map_err(Stopped::Target)?;
-                    self.connection.poll_flush(cx).map_err(Stopped::Target)
+                    self.connection
+                        .push(cx, &[head])
+                        .map_err(|_| Stopped::Target)?;
+                    self.connection.poll_flush(cx).map_err(|_| Stopped::Target)
                 }
                 Some(outgoing) => {
                     let mut upload = Upload::new(body, outgoing, Rc::clone(self.connection));

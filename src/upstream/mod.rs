@@ -7,7 +7,7 @@ mod http1;
 mod pool;
 pub(crate) mod resolve;
 
-pub(crate) use connect::{CONNECT_TIMEOUT, Tls, connect};
+pub(crate) use connect::{Tls, connect};
 pub(crate) use error::{Error, Failure, Replay};
 pub(crate) use http1::{Answer, send};
 pub(crate) use pool::{PoolId, sweep};
