@@ -18,12 +18,15 @@ pub(crate) struct ListenerId(pub(crate) u32);
 /// One generation.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    /// Longest silence on any connection; how long idle ones to targets are kept.
+    pub(crate) idle_timeout: Duration,
     listeners: Box<[(ListenerId, Arc<Listener>)]>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(listeners: Vec<(ListenerId, Arc<Listener>)>) -> Self {
+    pub(crate) fn new(idle_timeout: Duration, listeners: Vec<(ListenerId, Arc<Listener>)>) -> Self {
         Self {
+            idle_timeout,
             listeners: listeners.into(),
         }
     }

@@ -62,13 +62,12 @@ impl Controller {
             model::Workers::Auto => worker::count(),
             model::Workers::Count(count) => count.get(),
         };
-        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(Vec::new())));
-        let listeners = Listeners::start(
-            workers,
-            Arc::clone(&current),
+        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(
             config.load_balancer.idle_timeout,
-        )
-        .map_err(Rejected::Workers)?;
+            Vec::new(),
+        )));
+        let listeners =
+            Listeners::start(workers, Arc::clone(&current)).map_err(Rejected::Workers)?;
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
         let process = metrics.process();
@@ -222,7 +221,7 @@ impl Controller {
                     };
                     (prepared.open().id, Arc::new(running))
                 });
-        Snapshot::new(listeners.collect())
+        Snapshot::new(config.load_balancer.idle_timeout, listeners.collect())
     }
 
     async fn stop(self) {

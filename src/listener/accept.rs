@@ -2,15 +2,17 @@
 //! more to give.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::Gauge;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::balance::{Balance, Counted, HandedOver, Placed};
 use super::connection::{self, Place};
 use crate::telemetry::ListenerMetrics;
 
@@ -25,6 +27,7 @@ pub(super) async fn run(
     socket: std::net::TcpListener,
     place: Rc<Place>,
     open: Arc<AtomicUsize>,
+    balance: Balance,
     stop: CancellationToken,
 ) {
     // Cannot fail on a worker: the socket is non-blocking and the event queue is there.
@@ -38,12 +41,23 @@ pub(super) async fn run(
         };
         match accepted {
             Ok((tcp, peer)) => {
-                let counted = Open::count(&open, &place.listener().metrics);
-                let place_of_one = Rc::clone(&place);
-                place.drain.spawn(async move {
-                    connection::serve(tcp, peer, place_of_one).await;
-                    drop(counted);
-                });
+                match balance.place() {
+                    Placed::Here(load) => spawn(tcp, peer, &place, &open, load),
+                    Placed::There(worker, load) => {
+                        // A socket that cannot leave this event queue is closed with it.
+                        if let Ok(tcp) = tcp.into_std() {
+                            balance.hand_over(
+                                worker,
+                                HandedOver {
+                                    id: place.id,
+                                    tcp,
+                                    peer,
+                                    counted: load,
+                                },
+                            );
+                        }
+                    }
+                }
             }
             // The client was gone before we looked.
             Err(error) if is_about_the_client(&error) => {}
@@ -56,6 +70,31 @@ pub(super) async fn run(
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Serves a connection that another worker accepted.
+pub(super) fn adopt(connection: HandedOver, place: &Rc<Place>, open: &Arc<AtomicUsize>) {
+    let HandedOver {
+        tcp, peer, counted, ..
+    } = connection;
+    if let Ok(tcp) = TcpStream::from_std(tcp) {
+        spawn(tcp, peer, place, open, counted);
+    }
+}
+
+fn spawn(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: &Rc<Place>,
+    open: &Arc<AtomicUsize>,
+    load: Counted,
+) {
+    let counted = (Open::count(open, &place.listener().metrics), load);
+    let place_of_one = Rc::clone(place);
+    place.drain.spawn(async move {
+        connection::serve(tcp, peer, place_of_one).await;
+        drop(counted);
+    });
 }
 
 fn is_about_the_client(error: &io::Error) -> bool {

@@ -27,7 +27,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// One listener on one worker.
 #[derive(Debug)]
 pub(super) struct Place {
-    id: ListenerId,
+    pub(super) id: ListenerId,
     seen: RefCell<Seen>,
     pub(super) drain: Drain,
 }

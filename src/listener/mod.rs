@@ -1,6 +1,7 @@
 //! The front doors: which listeners run, on which sockets, on every worker. Never knows targets or rules.
 
 mod accept;
+mod balance;
 mod connection;
 mod http1;
 mod http2;
@@ -90,6 +91,8 @@ enum Command {
         socket: TcpListener,
         connections: Arc<AtomicUsize>,
     },
+    /// Serve a connection that another worker accepted.
+    Adopt(balance::HandedOver),
     /// Stop accepting, let connections finish.
     Close { id: ListenerId },
     /// Close everything and say when it is done.
@@ -103,19 +106,20 @@ impl Listeners {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(
-        count: usize,
-        current: Arc<ArcSwap<Snapshot>>,
-        idle_timeout: Duration,
-    ) -> io::Result<Self> {
-        let start_one = |index| {
-            // Bounded by what the one controller sends: a command for each listener of a configuration.
-            let (commands, received) = mpsc::unbounded_channel();
+    pub(crate) fn start(count: usize, current: Arc<ArcSwap<Snapshot>>) -> io::Result<Self> {
+        // Bounded by what is sent: a command for each listener of a configuration, and connections on their way from
+        // one worker to another, which the receiver counts as its own.
+        let (commands, received): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let balances = balance::Balance::of(&commands);
+        let mut workers = Vec::with_capacity(count);
+        for (index, ((commands, received), balance)) in
+            commands.into_iter().zip(received).zip(balances).enumerate()
+        {
             let current = Arc::clone(&current);
-            let thread = worker::start(index, move || run(received, current, idle_timeout))?;
-            Ok(Worker { commands, thread })
-        };
-        let workers = (0..count).map(start_one).collect::<io::Result<_>>()?;
+            let thread = worker::start(index, move || run(received, current, balance))?;
+            workers.push(Worker { commands, thread });
+        }
         Ok(Self {
             workers,
             open: Vec::new(),
@@ -230,19 +234,33 @@ impl Worker {
     }
 }
 
+/// One listener on this worker.
+struct Door {
+    place: Rc<connection::Place>,
+    connections: Arc<AtomicUsize>,
+    stop: CancellationToken,
+}
+
+impl Door {
+    fn close(&self) {
+        self.stop.cancel();
+        self.place.drain.begin();
+    }
+}
+
 /// A worker's life.
 async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
     current: Arc<ArcSwap<Snapshot>>,
-    idle_timeout: Duration,
+    balance: balance::Balance,
 ) {
-    let mut doors: HashMap<ListenerId, (CancellationToken, Drain)> = HashMap::new();
+    let mut doors: HashMap<ListenerId, Door> = HashMap::new();
     let mut sweeps = tokio::time::interval(POOL_SWEEP);
     loop {
         let command = tokio::select! {
             command = commands.recv() => command,
             _ = sweeps.tick() => {
-                upstream::sweep(idle_timeout, Instant::now());
+                upstream::sweep(current.load().idle_timeout, Instant::now());
                 continue;
             }
         };
@@ -252,34 +270,41 @@ async fn run(
                 socket,
                 connections,
             }) => {
-                let (stop, drain) = (CancellationToken::new(), Drain::new());
-                let Some(place) = connection::Place::new(id, Arc::clone(&current), drain.clone())
+                let Some(place) = connection::Place::new(id, Arc::clone(&current), Drain::new())
                 else {
                     continue;
                 };
-                drain.spawn(accept::run(
-                    socket,
-                    Rc::new(place),
+                let door = Door {
+                    place: Rc::new(place),
                     connections,
-                    stop.clone(),
+                    stop: CancellationToken::new(),
+                };
+                door.place.drain.spawn(accept::run(
+                    socket,
+                    Rc::clone(&door.place),
+                    Arc::clone(&door.connections),
+                    balance.clone(),
+                    door.stop.clone(),
                 ));
-                doors.insert(id, (stop, drain));
+                doors.insert(id, door);
+            }
+            Some(Command::Adopt(connection)) => {
+                // A listener that closed meanwhile closes what comes late.
+                if let Some(door) = doors.get(&connection.id) {
+                    accept::adopt(connection, &door.place, &door.connections);
+                }
             }
             Some(Command::Close { id }) => {
-                if let Some((stop, drain)) = doors.remove(&id) {
-                    stop.cancel();
-                    drain.begin();
+                if let Some(door) = doors.remove(&id) {
+                    door.close();
                 }
             }
             Some(Command::Finish { finished }) => {
-                doors.values().for_each(|(stop, drain)| {
-                    stop.cancel();
-                    drain.begin();
-                });
-                let drains: Vec<_> = doors.drain().map(|(_, (_, drain))| drain).collect();
+                let drains: Vec<_> = doors.drain().map(|(_, door)| door).collect();
+                drains.iter().for_each(Door::close);
                 tokio::task::spawn_local(async move {
-                    for drain in drains {
-                        drain.finished().await;
+                    for door in drains {
+                        door.place.drain.finished().await;
                     }
                     let _ = finished.send(());
                 });
