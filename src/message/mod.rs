@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+pub(crate) mod cookie;
 mod error;
 mod exchange;
 pub(crate) mod headers;

@@ -1,264 +1,539 @@
-//! The health of one target in one group: a pure state machine, with ELBv2's states, reasons and words (ALB user
-//! guide, "Target health status"). Never reads a clock, never probes.
+//! Health of one target in one group: a pure state machine in ELBv2's words. Never probes, never reads a clock, and
+//! never decides who gets requests.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
-/// How a probe ended.
+use crate::model;
+
+/// What is known of one target's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    state: State,
+    /// When this state began; a new reason within it does not count.
+    since: Instant,
+    last: Option<Checked>,
+    streak: Streak,
+}
+
+/// ELBv2 `TargetHealthStateEnum`, with the reason where a state has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Initial(Initial),
+    Healthy,
+    Unhealthy(Failure),
+    Draining,
+    Unused(Unused),
+}
+
+/// How far a new target has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Initial {
+    RegistrationInProgress,
+    HealthChecking,
+}
+
+/// Why a target takes no part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unused {
+    /// No rule forwards to the group.
+    NotInUse,
+    NotRegistered,
+}
+
+/// Whether any rule forwards to a group. One that none forwards to is not probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usage {
+    InUse,
+    NotInUse,
+}
+
+/// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Passed,
     Failed(Failure),
 }
 
-/// Why a probe failed.
+/// How a probe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// This status is not in the matcher.
+    /// An answer with a status code outside the matcher. ALB lists one code for each of its nodes; there is one here.
     ResponseCodeMismatch(u16),
     /// No answer within the timeout.
     Timeout,
-    /// No connection, no handshake, or no HTTP.
+    /// No connection, no TLS, or an answer that is not HTTP.
     FailedHealthChecks,
 }
 
-/// How many results in a row turn a target.
+/// The last probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) outcome: Outcome,
+    pub(crate) at: Instant,
+}
+
+/// Results of one kind in a row; a result of the other kind starts anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streak {
+    Passes(u32),
+    Failures(u32),
+}
+
+/// Results in a row that change a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Thresholds {
     pub(crate) healthy: u8,
     pub(crate) unhealthy: u8,
 }
 
-/// What a target is, as ELBv2 tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Registered, not yet probed.
-    Registering,
-    /// Probed, without a verdict yet.
-    InitialHealthChecking,
-    Healthy,
-    Unhealthy(Failure),
-    /// Its group gets no traffic, so it is not probed.
-    NotInUse,
-}
-
-/// A target's state and the run of results that may change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Health {
-    state: State,
-    /// Results in a row that speak against the state.
-    against: u8,
-}
-
 impl Health {
-    /// A target that was just registered.
-    pub(crate) const REGISTERED: Self = Self {
-        state: State::Registering,
-        against: 0,
-    };
-    /// A target of a group that no rule names.
-    pub(crate) const NOT_IN_USE: Self = Self {
-        state: State::NotInUse,
-        against: 0,
-    };
+    /// A target that has just been registered.
+    pub(crate) fn registered(now: Instant) -> Self {
+        Self::begin(State::Initial(Initial::RegistrationInProgress), now)
+    }
 
-    pub(crate) fn state(&self) -> State {
+    /// A target that takes no part.
+    pub(crate) fn unused(why: Unused, now: Instant) -> Self {
+        Self::begin(State::Unused(why), now)
+    }
+
+    fn begin(state: State, now: Instant) -> Self {
+        Self {
+            state,
+            since: now,
+            last: None,
+            streak: Streak::Passes(0),
+        }
+    }
+
+    /// Its checks have begun.
+    #[must_use]
+    pub(crate) fn checking(self, now: Instant) -> Self {
+        match self.state {
+            State::Initial(Initial::RegistrationInProgress) => {
+                self.enter(State::Initial(Initial::HealthChecking), now)
+            }
+            _ => self,
+        }
+    }
+
+    /// A probe came to its end.
+    ///
+    /// A new target is healthy after one success. It is unhealthy after as many failures in a row as take a healthy
+    /// one out: ALB's guide leaves open whether one would do, and a service that is still starting should not be
+    /// called broken for its first refusal. Until then it gets no requests either way.
+    #[must_use]
+    pub(crate) fn observe(self, outcome: Outcome, thresholds: Thresholds, now: Instant) -> Self {
+        if matches!(self.state, State::Draining | State::Unused(_)) {
+            // A probe that was under way when its target left.
+            return self;
+        }
+        let seen = Self {
+            last: Some(Checked { outcome, at: now }),
+            streak: self.streak.extended(outcome),
+            ..self
+        };
+        match seen.verdict(outcome, thresholds) {
+            Some(state) => seen.enter(state, now),
+            None => seen,
+        }
+    }
+
+    /// The state that the newest result leads to, `None` for the present one.
+    fn verdict(&self, outcome: Outcome, thresholds: Thresholds) -> Option<State> {
+        match (self.state, outcome) {
+            (State::Initial(_), Outcome::Passed) => Some(State::Healthy),
+            (State::Unhealthy(_), Outcome::Passed) => self
+                .streak
+                .passes_reach(thresholds.healthy)
+                .then_some(State::Healthy),
+            (State::Unhealthy(_), Outcome::Failed(failure)) => Some(State::Unhealthy(failure)),
+            (State::Initial(_) | State::Healthy, Outcome::Failed(failure)) => self
+                .streak
+                .failures_reach(thresholds.unhealthy)
+                .then_some(State::Unhealthy(failure)),
+            (State::Healthy, Outcome::Passed) | (State::Draining | State::Unused(_), _) => None,
+        }
+    }
+
+    /// The target is in a group that rules use, or in one that none uses.
+    #[must_use]
+    pub(crate) fn placed(self, usage: Usage, now: Instant) -> Self {
+        match (usage, self.state) {
+            (Usage::NotInUse, State::Unused(_)) => self,
+            (Usage::NotInUse, _) => Self::unused(Unused::NotInUse, now),
+            // Whatever was known of it is old by now: it starts as a new one (ALB user guide, "Target health status").
+            (Usage::InUse, State::Unused(_) | State::Draining) => Self::registered(now),
+            (Usage::InUse, State::Initial(_) | State::Healthy | State::Unhealthy(_)) => self,
+        }
+    }
+
+    /// The target was taken out of its group and finishes what it has.
+    #[must_use]
+    pub(crate) fn deregistered(self, now: Instant) -> Self {
+        self.enter(State::Draining, now)
+    }
+
+    fn enter(self, state: State, now: Instant) -> Self {
+        let stays = std::mem::discriminant(&self.state) == std::mem::discriminant(&state);
+        Self {
+            state,
+            since: if stays { self.since } else { now },
+            ..self
+        }
+    }
+
+    pub(crate) fn current(&self) -> State {
         self.state
     }
 
-    /// Whether the target gets requests without the group failing open.
     pub(crate) fn is_healthy(&self) -> bool {
         self.state == State::Healthy
     }
 
-    /// The state after one more result. One pass makes a new target healthy; otherwise a threshold of results in a
-    /// row turns a target, and one result the other way starts the count anew.
-    #[must_use]
-    pub(crate) fn observe(self, outcome: Outcome, thresholds: Thresholds) -> Self {
-        match (self.state, outcome) {
-            (State::Registering | State::InitialHealthChecking, Outcome::Passed) => {
-                Self::settled(State::Healthy)
-            }
-            (State::Registering | State::InitialHealthChecking, Outcome::Failed(failure)) => Self {
-                state: State::InitialHealthChecking,
-                ..self
-            }
-            .against(thresholds.unhealthy, State::Unhealthy(failure)),
-            (State::Healthy, Outcome::Failed(failure)) => {
-                self.against(thresholds.unhealthy, State::Unhealthy(failure))
-            }
-            (State::Unhealthy(_), Outcome::Passed) => {
-                self.against(thresholds.healthy, State::Healthy)
-            }
-            // The newest reason is the one to show.
-            (State::Unhealthy(_), Outcome::Failed(failure)) => {
-                Self::settled(State::Unhealthy(failure))
-            }
-            (State::Healthy, Outcome::Passed) => Self::settled(State::Healthy),
-            (State::NotInUse, _) => self,
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) fn last(&self) -> Option<Checked> {
+        self.last
+    }
+
+    /// Successes in a row up to now.
+    pub(crate) fn passes(&self) -> u32 {
+        match self.streak {
+            Streak::Passes(count) => count,
+            Streak::Failures(_) => 0,
         }
     }
 
-    fn settled(state: State) -> Self {
-        Self { state, against: 0 }
-    }
-
-    fn against(self, threshold: u8, turned: State) -> Self {
-        let against = self.against + 1;
-        if against >= threshold {
-            Self::settled(turned)
-        } else {
-            Self { against, ..self }
+    /// Failures in a row up to now.
+    pub(crate) fn failures(&self) -> u32 {
+        match self.streak {
+            Streak::Failures(count) => count,
+            Streak::Passes(_) => 0,
         }
     }
 }
 
+/// ELBv2's spelling (API reference, `TargetHealth`).
 impl State {
-    /// `TargetHealth.State`.
+    /// `State`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Registering | Self::InitialHealthChecking => "initial",
+            Self::Initial(_) => "initial",
             Self::Healthy => "healthy",
             Self::Unhealthy(_) => "unhealthy",
-            Self::NotInUse => "unused",
+            Self::Draining => "draining",
+            Self::Unused(_) => "unused",
         }
     }
 
-    /// `TargetHealth.Reason`; a healthy target has none.
+    /// `Reason`; none when healthy.
     pub(crate) fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Registering => Some("Elb.RegistrationInProgress"),
-            Self::InitialHealthChecking => Some("Elb.InitialHealthChecking"),
+            Self::Initial(Initial::RegistrationInProgress) => Some("Elb.RegistrationInProgress"),
+            Self::Initial(Initial::HealthChecking) => Some("Elb.InitialHealthChecking"),
             Self::Healthy => None,
             Self::Unhealthy(Failure::ResponseCodeMismatch(_)) => {
                 Some("Target.ResponseCodeMismatch")
             }
             Self::Unhealthy(Failure::Timeout) => Some("Target.Timeout"),
             Self::Unhealthy(Failure::FailedHealthChecks) => Some("Target.FailedHealthChecks"),
-            Self::NotInUse => Some("Target.NotInUse"),
+            Self::Draining => Some("Target.DeregistrationInProgress"),
+            Self::Unused(Unused::NotInUse) => Some("Target.NotInUse"),
+            Self::Unused(Unused::NotRegistered) => Some("Target.NotRegistered"),
         }
     }
 
-    /// `TargetHealth.Description`; a healthy target has none.
+    /// `Description`; none when healthy.
     pub(crate) fn description(self) -> Option<Cow<'static, str>> {
-        Some(match self {
-            Self::Registering => "Target registration is in progress".into(),
-            Self::InitialHealthChecking => "Initial health checks in progress".into(),
+        let text = match self {
+            Self::Initial(Initial::RegistrationInProgress) => "Target registration is in progress",
+            Self::Initial(Initial::HealthChecking) => "Initial health checks in progress",
             Self::Healthy => return None,
             Self::Unhealthy(Failure::ResponseCodeMismatch(code)) => {
-                format!("Health checks failed with these codes: [{code}]").into()
+                let text = format!("Health checks failed with these codes: [{code}]");
+                return Some(text.into());
             }
-            Self::Unhealthy(Failure::Timeout) => "Request timed out".into(),
-            Self::Unhealthy(Failure::FailedHealthChecks) => "Health checks failed".into(),
-            Self::NotInUse => {
-                "Target group is not configured to receive traffic from the load balancer".into()
+            Self::Unhealthy(Failure::Timeout) => "Request timed out",
+            Self::Unhealthy(Failure::FailedHealthChecks) => "Health checks failed",
+            Self::Draining => "Target deregistration is in progress",
+            Self::Unused(Unused::NotInUse) => {
+                "Target group is not configured to receive traffic from the load balancer"
             }
-        })
+            Self::Unused(Unused::NotRegistered) => "Target is not registered to the target group",
+        };
+        Some(text.into())
+    }
+}
+
+impl Streak {
+    fn extended(self, outcome: Outcome) -> Self {
+        match (self, outcome) {
+            (Self::Passes(count), Outcome::Passed) => Self::Passes(count.saturating_add(1)),
+            (Self::Failures(_), Outcome::Passed) => Self::Passes(1),
+            (Self::Failures(count), Outcome::Failed(_)) => Self::Failures(count.saturating_add(1)),
+            (Self::Passes(_), Outcome::Failed(_)) => Self::Failures(1),
+        }
+    }
+
+    fn passes_reach(self, threshold: u8) -> bool {
+        matches!(self, Self::Passes(count) if count >= u32::from(threshold))
+    }
+
+    fn failures_reach(self, threshold: u8) -> bool {
+        matches!(self, Self::Failures(count) if count >= u32::from(threshold))
+    }
+}
+
+impl From<&model::HealthCheck> for Thresholds {
+    fn from(check: &model::HealthCheck) -> Self {
+        Self {
+            healthy: check.healthy_threshold,
+            unhealthy: check.unhealthy_threshold,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const FAILED: Outcome = Outcome::Failed(Failure::Timeout);
+    const MISMATCH: Outcome = Outcome::Failed(Failure::ResponseCodeMismatch(503));
+    const TIMEOUT: Outcome = Outcome::Failed(Failure::Timeout);
+    const REFUSED: Outcome = Outcome::Failed(Failure::FailedHealthChecks);
+    const TWO: Thresholds = Thresholds {
+        healthy: 2,
+        unhealthy: 2,
+    };
 
     fn after(outcomes: &[Outcome], thresholds: Thresholds) -> Health {
-        outcomes
-            .iter()
-            .fold(Health::REGISTERED, |health, &outcome| {
-                health.observe(outcome, thresholds)
-            })
+        let now = Instant::now();
+        let fresh = Health::registered(now).checking(now);
+        let step = |health: Health, outcome: &Outcome| health.observe(*outcome, thresholds, now);
+        outcomes.iter().fold(fresh, step)
     }
 
     #[test]
-    fn one_pass_makes_a_new_target_healthy() {
+    fn every_state_reads_as_elb_writes_it() {
+        let table = [
+            (
+                State::Initial(Initial::RegistrationInProgress),
+                "initial",
+                Some("Elb.RegistrationInProgress"),
+                Some("Target registration is in progress"),
+            ),
+            (
+                State::Initial(Initial::HealthChecking),
+                "initial",
+                Some("Elb.InitialHealthChecking"),
+                Some("Initial health checks in progress"),
+            ),
+            (State::Healthy, "healthy", None, None),
+            (
+                State::Unhealthy(Failure::ResponseCodeMismatch(503)),
+                "unhealthy",
+                Some("Target.ResponseCodeMismatch"),
+                Some("Health checks failed with these codes: [503]"),
+            ),
+            (
+                State::Unhealthy(Failure::Timeout),
+                "unhealthy",
+                Some("Target.Timeout"),
+                Some("Request timed out"),
+            ),
+            (
+                State::Unhealthy(Failure::FailedHealthChecks),
+                "unhealthy",
+                Some("Target.FailedHealthChecks"),
+                Some("Health checks failed"),
+            ),
+            (
+                State::Draining,
+                "draining",
+                Some("Target.DeregistrationInProgress"),
+                Some("Target deregistration is in progress"),
+            ),
+            (
+                State::Unused(Unused::NotInUse),
+                "unused",
+                Some("Target.NotInUse"),
+                Some("Target group is not configured to receive traffic from the load balancer"),
+            ),
+            (
+                State::Unused(Unused::NotRegistered),
+                "unused",
+                Some("Target.NotRegistered"),
+                Some("Target is not registered to the target group"),
+            ),
+        ];
+        for (state, word, reason, description) in table {
+            assert_eq!(state.name(), word);
+            assert_eq!(state.reason(), reason);
+            assert_eq!(state.description().as_deref(), description);
+        }
+    }
+
+    #[test]
+    fn a_new_target_is_healthy_after_its_first_success() {
         let thresholds = Thresholds {
-            healthy: 5,
+            healthy: 10,
             unhealthy: 2,
         };
-        assert_eq!(
-            after(&[], thresholds).state().reason(),
-            Some("Elb.RegistrationInProgress")
-        );
         assert!(after(&[Outcome::Passed], thresholds).is_healthy());
-        let waiting = after(&[FAILED], thresholds);
-        assert_eq!(waiting.state().reason(), Some("Elb.InitialHealthChecking"));
-        assert!(after(&[FAILED, Outcome::Passed], thresholds).is_healthy());
+        assert!(after(&[REFUSED, Outcome::Passed], thresholds).is_healthy());
+    }
+
+    #[test]
+    fn a_new_target_is_unhealthy_after_the_threshold() {
         assert_eq!(
-            after(&[FAILED, FAILED], thresholds).state(),
+            after(&[REFUSED], TWO).current(),
+            State::Initial(Initial::HealthChecking)
+        );
+        assert_eq!(
+            after(&[REFUSED, TIMEOUT], TWO).current(),
             State::Unhealthy(Failure::Timeout)
         );
     }
 
     #[test]
-    fn the_newest_reason_is_shown_in_elbv2s_words() {
-        let thresholds = Thresholds {
-            healthy: 2,
-            unhealthy: 2,
-        };
-        let mismatch = Outcome::Failed(Failure::ResponseCodeMismatch(503));
-        let state = after(&[FAILED, FAILED, mismatch], thresholds).state();
+    fn the_reason_is_that_of_the_newest_failure() {
+        let now = Instant::now();
+        let first = after(&[REFUSED, REFUSED], TWO);
+        let later = first.observe(MISMATCH, TWO, now + Duration::from_secs(5));
         assert_eq!(
-            (state.name(), state.reason()),
-            ("unhealthy", Some("Target.ResponseCodeMismatch"))
+            later.current(),
+            State::Unhealthy(Failure::ResponseCodeMismatch(503))
         );
-        assert_eq!(
-            state.description().unwrap(),
-            "Health checks failed with these codes: [503]"
-        );
+        assert_eq!(later.since(), first.since());
     }
 
     #[test]
-    fn a_target_out_of_use_stays_so_whatever_a_late_probe_says() {
-        let thresholds = Thresholds {
-            healthy: 2,
-            unhealthy: 2,
-        };
-        assert_eq!(
-            Health::NOT_IN_USE.observe(Outcome::Passed, thresholds),
-            Health::NOT_IN_USE
-        );
+    fn a_draining_or_unused_target_ignores_a_late_result() {
+        let now = Instant::now();
+        let draining = Health::registered(now).deregistered(now);
+        let unused = Health::unused(Unused::NotInUse, now);
+        for health in [draining, unused] {
+            assert_eq!(health.observe(Outcome::Passed, TWO, now), health);
+            assert_eq!(health.checking(now), health);
+        }
     }
 
-    /// Says it from the whole history instead of a count: a verdict stands until a run of the opposite is long enough.
-    fn reference(history: &[bool], thresholds: Thresholds) -> Option<bool> {
-        let mut verdict = None;
-        for end in 1..=history.len() {
-            let last = history[end - 1];
-            let run = history[..end]
-                .iter()
-                .rev()
-                .take_while(|&&passed| passed == last)
-                .count();
-            let needed = match (verdict, last) {
-                (None, true) => 1,
-                (_, true) => usize::from(thresholds.healthy),
-                (_, false) => usize::from(thresholds.unhealthy),
-            };
-            if run >= needed {
-                verdict = Some(last);
-            }
+    #[test]
+    fn a_group_comes_into_use_and_its_targets_start_anew() {
+        let now = Instant::now();
+        let healthy = after(&[Outcome::Passed], TWO);
+        assert_eq!(healthy.placed(Usage::InUse, now), healthy);
+        let unused = healthy.placed(Usage::NotInUse, now);
+        assert_eq!(unused.current(), State::Unused(Unused::NotInUse));
+        let again = State::Initial(Initial::RegistrationInProgress);
+        assert_eq!(unused.placed(Usage::InUse, now).current(), again);
+        let draining = healthy.deregistered(now);
+        assert_eq!(draining.placed(Usage::InUse, now).current(), again);
+    }
+
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            3 => Just(Outcome::Passed),
+            1 => Just(TIMEOUT),
+            1 => Just(REFUSED),
+            1 => Just(MISMATCH),
+        ]
+    }
+
+    fn thresholds() -> impl Strategy<Value = Thresholds> {
+        (2..=10u8, 2..=10u8).prop_map(|(healthy, unhealthy)| Thresholds { healthy, unhealthy })
+    }
+
+    /// The verdict read off the whole history, newest result last.
+    fn reference(history: &[Outcome], thresholds: Thresholds) -> &'static str {
+        let ends_with = |list: &[Outcome], count: u8, passed: bool| {
+            list.len() >= usize::from(count)
+                && list[list.len() - usize::from(count)..]
+                    .iter()
+                    .all(|outcome| (*outcome == Outcome::Passed) == passed)
+        };
+        let Some((newest, earlier)) = history.split_last() else {
+            return "initial";
+        };
+        let before = reference(earlier, thresholds);
+        let passed = *newest == Outcome::Passed;
+        match before {
+            "initial" if passed => "healthy",
+            "unhealthy" if ends_with(history, thresholds.healthy, true) => "healthy",
+            "initial" | "healthy" if ends_with(history, thresholds.unhealthy, false) => "unhealthy",
+            same => same,
         }
-        verdict
     }
 
     proptest! {
         #[test]
-        fn verdicts_turn_at_the_threshold_and_only_there(
-            history in prop::collection::vec(any::<bool>(), 0..60),
-            healthy in 2_u8..=10,
-            unhealthy in 2_u8..=10,
+        fn the_machine_agrees_with_its_whole_history(
+            history in prop::collection::vec(outcome(), 0..60),
+            thresholds in thresholds(),
         ) {
-            let thresholds = Thresholds { healthy, unhealthy };
-            let outcomes: Vec<_> = history.iter().map(|&passed| if passed { Outcome::Passed } else { FAILED }).collect();
-            let expected = match reference(&history, thresholds) {
-                Some(true) => "healthy",
-                Some(false) => "unhealthy",
-                None => "initial",
-            };
-            prop_assert_eq!(after(&outcomes, thresholds).state().name(), expected);
+            let health = after(&history, thresholds);
+            prop_assert_eq!(health.current().name(), reference(&history, thresholds));
+            prop_assert_eq!(health.last().map(|last| last.outcome), history.last().copied());
+        }
+
+        #[test]
+        fn exactly_the_threshold_of_successes_heals(thresholds in thresholds()) {
+            let mut health = after(&vec![TIMEOUT; thresholds.unhealthy.into()], thresholds);
+            for count in 1..=thresholds.healthy {
+                prop_assert!(!health.is_healthy());
+                health = health.observe(Outcome::Passed, thresholds, Instant::now());
+                prop_assert_eq!(health.passes(), u32::from(count));
+            }
+            prop_assert!(health.is_healthy());
+        }
+
+        #[test]
+        fn exactly_the_threshold_of_failures_takes_a_target_out(thresholds in thresholds()) {
+            let mut health = after(&[Outcome::Passed], thresholds);
+            for count in 1..=thresholds.unhealthy {
+                prop_assert!(health.is_healthy());
+                health = health.observe(REFUSED, thresholds, Instant::now());
+                prop_assert_eq!(health.failures(), u32::from(count));
+            }
+            prop_assert!(!health.is_healthy());
+        }
+
+        #[test]
+        fn a_lone_failure_never_takes_a_healthy_target_out(
+            successes in prop::collection::vec(1..4usize, 1..20),
+            thresholds in thresholds(),
+        ) {
+            let mut health = after(&[Outcome::Passed], thresholds);
+            for count in successes {
+                health = health.observe(TIMEOUT, thresholds, Instant::now());
+                prop_assert!(health.is_healthy());
+                for _ in 0..count {
+                    health = health.observe(Outcome::Passed, thresholds, Instant::now());
+                }
+            }
+        }
+
+        #[test]
+        fn since_moves_exactly_when_the_state_does(
+            history in prop::collection::vec(outcome(), 1..60),
+            thresholds in thresholds(),
+        ) {
+            let start = Instant::now();
+            let mut health = Health::registered(start).checking(start);
+            for (step, outcome) in (1u32..).zip(history) {
+                let now = start + Duration::from_secs(1) * step;
+                let before = health;
+                health = health.observe(outcome, thresholds, now);
+                let moved = before.current().name() != health.current().name();
+                prop_assert_eq!(health.since(), if moved { now } else { before.since() });
+            }
         }
     }
 }

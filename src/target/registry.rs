@@ -1,306 +1,456 @@
-//! Live targets by identity across generations: what stays keeps its health and connections, what is new begins, what
-//! is gone gets nothing more. Owned by the controller alone, so it needs no lock.
+//! The live targets by group and key, across generations: keeps those that stay, with their health and their counts,
+//! makes new ones, lets go of the others. Used by the controller alone. Never changes what is live before `commit`.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio_util::sync::CancellationToken;
+use rustls::ClientConfig;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::group::Traffic;
-use super::health::Health;
-use super::{Group, Target, TargetKey, checker};
+use super::checker::{self, Probe, Schedule};
+use super::error::{Problem, Unusable};
+use super::health::{Health, Usage};
+use super::{Group, Target, TargetKey};
 use crate::model::{self, Config, Protocol, TargetGroupName, TargetId, UpstreamTls};
 use crate::telemetry::Metrics;
 use crate::tls;
 use crate::upstream::resolve::{self, Resolver};
 use crate::upstream::{PoolId, Tls, Upstream};
 
-/// Something a target group names that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("target_groups[{index}]: {error}")]
-pub(crate) struct Unusable {
-    pub(crate) index: usize,
-    pub(crate) error: tls::Error,
-}
-
-/// The running groups and what keeps them running.
+/// Every target group that runs, and every live target.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    groups: HashMap<TargetGroupName, Running>,
-    resolver: Arc<Resolver>,
-    tasks: TaskTracker,
     workers: usize,
-    next_pool: u64,
-}
-
-#[derive(Debug)]
-struct Running {
-    group: Arc<Group>,
-    /// Ends the group's checks and look-ups.
+    resolver: Resolver,
+    tasks: TaskTracker,
+    /// Parent of what ends the tasks of each target.
     stop: CancellationToken,
+    chance: fastrand::Rng,
+    /// In the order of the configuration.
+    live: Vec<Live>,
+    leaving: Vec<Leaving>,
+    next_pool: u64,
+    /// For HTTPS probes; made when first needed.
+    check_tls: Option<Arc<ClientConfig>>,
 }
 
-/// A configuration's groups, made but not running.
+/// One group that runs.
+#[derive(Debug)]
+struct Live {
+    group: Arc<Group>,
+    /// `None` where its targets take clear text.
+    tls: Option<Arc<ClientConfig>>,
+    targets: Vec<LiveTarget>,
+}
+
+/// A registered target.
+#[derive(Debug)]
+struct LiveTarget {
+    target: Arc<Target>,
+    care: Care,
+}
+
+/// The tasks that check a target and look its name up; they end when this is dropped.
+#[derive(Debug)]
+struct Care {
+    _stop: Option<DropGuard>,
+}
+
+/// A target that was taken out of its group and may finish what it has.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) group: TargetGroupName,
+    pub(crate) target: Arc<Target>,
+    /// When its deregistration delay ends.
+    pub(crate) until: Instant,
+}
+
+/// The target groups of a configuration, ready to run. Dropping it changes nothing.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    groups: Vec<Planned>,
+    groups: Vec<PlannedGroup>,
 }
 
 #[derive(Debug)]
-struct Planned {
+struct PlannedGroup {
     group: Arc<Group>,
-    /// `None` for a group that runs already and stays as it is.
-    start: Option<Start>,
-}
-
-/// What a new group needs besides itself.
-#[derive(Debug)]
-struct Start {
-    probe_tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<Arc<ClientConfig>>,
+    targets: Vec<(Arc<Target>, Probe)>,
 }
 
 impl Plan {
-    /// The group of this name.
+    /// The group of this name, for rules to point to.
     pub(crate) fn group(&self, name: &TargetGroupName) -> Option<Arc<Group>> {
-        self.groups
-            .iter()
-            .map(|planned| &planned.group)
-            .find(|group| group.name() == name)
-            .map(Arc::clone)
+        let mut groups = self.groups.iter().map(|planned| &planned.group);
+        groups.find(|group| group.name() == name).map(Arc::clone)
     }
 }
 
 impl Registry {
-    /// A registry without groups; `workers` is how many threads will choose from them.
+    /// Nothing runs yet; `workers` is how many threads will choose from the groups. Checks and look-ups become tasks
+    /// of `tasks`; all end when the registry is stopped or dropped.
     pub(crate) fn new(workers: usize, tasks: TaskTracker) -> Self {
-        let resolver = Arc::new(Resolver::system());
         Self {
-            groups: HashMap::new(),
-            resolver,
-            tasks,
             workers,
+            resolver: Resolver::system(),
+            tasks,
+            stop: CancellationToken::new(),
+            chance: fastrand::Rng::new(),
+            live: Vec::new(),
+            leaving: Vec::new(),
             next_pool: 0,
+            check_tls: None,
         }
     }
 
-    /// Makes the groups of a configuration around the targets that live. Touches nothing that runs.
+    /// The running groups in the order of the configuration.
+    pub(crate) fn groups(&self, config: &Config) -> Vec<Arc<Group>> {
+        let running = |settings: &model::TargetGroup| self.running(&settings.name);
+        let running = config.target_groups.iter().filter_map(running);
+        running.map(|live| Arc::clone(&live.group)).collect()
+    }
+
+    /// Ends every check and look-up.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Makes everything that `commit` needs, and touches nothing that is live.
     ///
     /// # Errors
-    /// When a CA file cannot be used.
+    /// When something that a group names cannot be used.
     pub(crate) fn plan(&mut self, config: &Config, metrics: &Metrics) -> Result<Plan, Unusable> {
+        self.plan_at(config, metrics, Instant::now())
+    }
+
+    fn plan_at(
+        &mut self,
+        config: &Config,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Result<Plan, Unusable> {
         let used = used_groups(config);
         let mut groups = Vec::with_capacity(config.target_groups.len());
         for (index, settings) in config.target_groups.iter().enumerate() {
-            let traffic = if used.contains(&settings.name) {
-                Traffic::Some
-            } else {
-                Traffic::None
+            let usage = match used.contains(&settings.name) {
+                true => Usage::InUse,
+                false => Usage::NotInUse,
             };
-            let planned = self
-                .plan_group(settings, traffic, metrics)
-                .map_err(|error| Unusable { index, error })?;
-            groups.push(planned);
+            let path = format!("target_groups[{index}]");
+            groups.push(self.plan_group(&path, settings, usage, metrics, now)?);
         }
         Ok(Plan { groups })
     }
 
     fn plan_group(
         &mut self,
+        path: &str,
         settings: &model::TargetGroup,
-        traffic: Traffic,
+        usage: Usage,
         metrics: &Metrics,
-    ) -> Result<Planned, tls::Error> {
-        let known = self
-            .groups
-            .get(&settings.name)
-            .map(|running| Arc::clone(&running.group));
-        if let Some(group) = &known
-            && group.settings == *settings
-            && group.traffic == traffic
-        {
-            return Ok(Planned {
-                group: Arc::clone(group),
-                start: None,
-            });
+        now: Instant,
+    ) -> Result<PlannedGroup, Unusable> {
+        let check = &settings.health_check;
+        let asked = asked_path(path, &check.path)?;
+        let tls = self.target_tls(path, settings)?;
+        let check_tls = self.check_tls(path, check.protocol)?;
+        let known = self.known_targets(&settings.name, now);
+        let mut targets = Vec::with_capacity(settings.targets.len());
+        let mut seen = HashSet::new();
+        for (index, written) in settings.targets.iter().enumerate() {
+            let key = TargetKey::of(written, settings.port);
+            if !seen.insert(key.clone()) {
+                // `10.0.0.1` and `10.0.0.1:80` are one target where the group's port is 80.
+                continue;
+            }
+            let tls_toward = |config: &Option<Arc<ClientConfig>>| {
+                tls_toward(&key.id, config.as_ref())
+                    .map_err(|error| Unusable::at(format!("{path}.targets[{index}]"), error))
+            };
+            let port = check.port.resolve(key.port);
+            let probe = Probe::new(asked.clone(), port, tls_toward(&check_tls)?);
+            let target = match known.get(&key) {
+                Some(target) if is_spoken_to(target, tls.as_ref()) => Arc::clone(target),
+                known => {
+                    let tls = tls_toward(&tls)?;
+                    Arc::new(self.new_target(&settings.name, key, known, tls, now))
+                }
+            };
+            targets.push((target, probe));
         }
-        let tls = match settings.protocol {
-            Protocol::Https => Some(tls::client::config(&settings.tls)?),
-            Protocol::Http => None,
-        };
-        let probe_tls = match settings.health_check.protocol {
-            // ALB never checks the certificate of a target that it probes.
-            Protocol::Https => Some(tls::client::config(&UpstreamTls::Unverified)?),
-            Protocol::Http => None,
-        };
-        let targets = settings
-            .targets
-            .iter()
-            .map(|target| self.target(target, settings, known.as_deref(), tls.as_ref()))
-            .collect::<Result<_, _>>()?;
-        let metrics = metrics.group(&settings.name);
-        let group = Group::new(
-            settings.clone(),
+        let group = self.group(settings, usage, metrics);
+        Ok(PlannedGroup {
+            group,
+            tls,
             targets,
-            traffic,
-            self.workers,
-            metrics,
-            || fastrand::u32(..),
-        );
-        Ok(Planned {
-            group: Arc::new(group),
-            start: Some(Start { probe_tls }),
         })
     }
 
-    /// The live target of this identity, or a new one. A target spoken to in another way is another target.
-    fn target(
+    /// A group lives on while its settings stay; which targets it has is another matter.
+    fn group(
         &mut self,
-        target: &model::Target,
         settings: &model::TargetGroup,
-        known: Option<&Group>,
-        tls: Option<&Arc<rustls::ClientConfig>>,
-    ) -> Result<Arc<Target>, tls::Error> {
-        let key = TargetKey {
-            id: target.id.clone(),
-            port: target.port.unwrap_or(settings.port),
-        };
-        let same_speech = |group: &&Group| {
-            group.settings.protocol == settings.protocol && group.settings.tls == settings.tls
-        };
-        let live = known
-            .filter(same_speech)
-            .and_then(|group| group.targets.iter().find(|live| live.key == key));
-        if let Some(live) = live {
-            return Ok(Arc::clone(live));
-        }
-        let tls = match tls {
-            Some(config) => Some(Tls {
-                config: Arc::clone(config),
-                name: tls::client::server_name(&target.id)?,
-            }),
-            None => None,
-        };
-        let addresses = match &target.id {
-            TargetId::Address(address) => vec![SocketAddr::new(*address, key.port)],
-            TargetId::Name(_) => Vec::new(),
-        };
-        self.next_pool += 1;
-        let upstream = Upstream::new(PoolId(self.next_pool), addresses, tls);
-        Ok(Arc::new(Target::new(key, upstream, Health::REGISTERED)))
-    }
-
-    /// Makes the plan the truth: groups that are gone or replaced stop their checks, new ones start theirs.
-    pub(crate) fn commit(&mut self, plan: Plan) {
-        let mut groups = HashMap::with_capacity(plan.groups.len());
-        for Planned { group, start } in plan.groups {
-            let name = group.name().clone();
-            let running = match (start, self.groups.remove(&name)) {
-                (None, Some(running)) => running,
-                (start, replaced) => {
-                    if let Some(replaced) = replaced {
-                        replaced.stop.cancel();
-                    }
-                    let stop = CancellationToken::new();
-                    group.open();
-                    self.start(&group, start.and_then(|start| start.probe_tls), &stop);
-                    Running { group, stop }
-                }
-            };
-            groups.insert(name, running);
-        }
-        for gone in self.groups.values() {
-            gone.stop.cancel();
-        }
-        self.groups = groups;
-    }
-
-    fn start(
-        &self,
-        group: &Arc<Group>,
-        probe_tls: Option<Arc<rustls::ClientConfig>>,
-        stop: &CancellationToken,
-    ) {
-        for target in &group.targets {
-            if let TargetId::Name(name) = &target.key.id {
-                self.tasks.spawn(look_up(
-                    Arc::clone(&self.resolver),
-                    Arc::clone(name),
-                    Arc::clone(target),
-                    stop.clone(),
-                ));
-            }
-            if group.traffic == Traffic::Some {
-                let tls = probe_tls.as_ref().and_then(|config| {
-                    let name = tls::client::server_name(&target.key.id).ok()?;
-                    Some(Tls {
-                        config: Arc::clone(config),
-                        name,
-                    })
-                });
-                let check = checker::run(
-                    Arc::clone(group),
-                    Arc::clone(target),
-                    tls,
-                    fastrand::f64(),
-                    stop.clone(),
+        usage: Usage,
+        metrics: &Metrics,
+    ) -> Arc<Group> {
+        let running = self.running(&settings.name).map(|live| &live.group);
+        match running.filter(|group| group.runs(settings, usage)) {
+            Some(group) => Arc::clone(group),
+            None => {
+                let group = Group::new(
+                    settings,
+                    usage,
+                    self.workers,
+                    metrics.group(&settings.name),
+                    &mut self.chance,
                 );
-                self.tasks.spawn(check);
+                Arc::new(group)
             }
         }
     }
 
-    /// The running groups in the order of the configuration.
-    pub(crate) fn groups(&self, config: &Config) -> Vec<Arc<Group>> {
-        let group = |settings: &model::TargetGroup| {
-            self.groups
-                .get(&settings.name)
-                .map(|r| Arc::clone(&r.group))
+    /// TLS settings are kept while they say the same, and connections with them. A bundle of roots may be another
+    /// under the same name, so it is read each time; idle connections made under the old one are not used again.
+    fn target_tls(
+        &self,
+        path: &str,
+        settings: &model::TargetGroup,
+    ) -> Result<Option<Arc<ClientConfig>>, Unusable> {
+        if settings.protocol == Protocol::Http {
+            return Ok(None);
+        }
+        let running = self.running(&settings.name);
+        match running.filter(|live| live.group.speaks(settings)) {
+            Some(live) if settings.tls == UpstreamTls::Unverified => Ok(live.tls.clone()),
+            _ => client_config(path, &settings.tls).map(Some),
+        }
+    }
+
+    /// ALB checks no certificate in a probe, so neither do we, not even where a request would.
+    fn check_tls(
+        &mut self,
+        path: &str,
+        protocol: Protocol,
+    ) -> Result<Option<Arc<ClientConfig>>, Unusable> {
+        if protocol == Protocol::Https && self.check_tls.is_none() {
+            self.check_tls = Some(client_config(path, &UpstreamTls::Unverified)?);
+        }
+        Ok(self
+            .check_tls
+            .clone()
+            .filter(|_| protocol == Protocol::Https))
+    }
+
+    /// Targets of a group that live on from before: registered ones, and those that drain, whose return ends that.
+    fn known_targets(
+        &self,
+        group: &TargetGroupName,
+        now: Instant,
+    ) -> HashMap<TargetKey, Arc<Target>> {
+        let leaving = self.leaving.iter();
+        let leaving = leaving.filter(|leaving| leaving.group == *group && now < leaving.until);
+        let running = self.running(group).into_iter();
+        let running = running
+            .flat_map(|live| &live.targets)
+            .map(|live| &live.target);
+        let all = leaving.map(|leaving| &leaving.target).chain(running);
+        all.map(|target| (target.key.clone(), Arc::clone(target)))
+            .collect()
+    }
+
+    fn new_target(
+        &mut self,
+        group: &TargetGroupName,
+        key: TargetKey,
+        known: Option<&Arc<Target>>,
+        tls: Option<Tls>,
+        now: Instant,
+    ) -> Target {
+        let addresses = match (known, &key.id) {
+            (Some(known), _) => known.upstream().addresses().to_vec(),
+            (None, TargetId::Address(address)) => vec![(*address, key.port).into()],
+            // Its look-up starts with its checks.
+            (None, TargetId::Name(_)) => Vec::new(),
         };
-        config.target_groups.iter().filter_map(group).collect()
-    }
-
-    /// Ends every check and look-up.
-    pub(crate) fn stop(&self) {
-        self.groups
-            .values()
-            .for_each(|running| running.stop.cancel());
-    }
-}
-
-async fn look_up(
-    resolver: Arc<Resolver>,
-    name: Arc<str>,
-    target: Arc<Target>,
-    stop: CancellationToken,
-) {
-    let port = target.key.port;
-    let publish = move |addresses: Vec<std::net::IpAddr>| {
-        target.upstream.set_addresses(
-            addresses
-                .into_iter()
-                .map(|ip| SocketAddr::new(ip, port))
-                .collect(),
-        );
-    };
-    resolve::keep(&resolver, &name, publish, stop).await;
-}
-
-/// Groups that some rule or default action names.
-fn used_groups(config: &Config) -> HashSet<TargetGroupName> {
-    let mut used = HashSet::new();
-    for listener in &config.listeners {
-        for actions in listener
-            .rules
-            .iter()
-            .map(|rule| &rule.actions)
-            .chain([&listener.default_actions])
-        {
-            if let model::Action::Forward(forward) = &actions.terminal {
-                used.extend(forward.target_groups.iter().map(|group| group.name.clone()));
-            }
+        let upstream = Upstream::new(PoolId(self.next_pool), addresses, tls);
+        self.next_pool += 1;
+        match known {
+            Some(known) => known.with_upstream(upstream),
+            None => Target::new(group, key, upstream, Health::registered(now)),
         }
     }
-    used
+
+    fn running(&self, group: &TargetGroupName) -> Option<&Live> {
+        self.live.iter().find(|live| live.group.name() == group)
+    }
+
+    /// Runs what was planned; this cannot fail. Gives the targets that leave now. Must be called on the control
+    /// runtime, where checks and look-ups run.
+    pub(crate) fn commit(&mut self, plan: Plan) -> Vec<Leaving> {
+        self.commit_at(plan, Instant::now())
+    }
+
+    fn commit_at(&mut self, plan: Plan, now: Instant) -> Vec<Leaving> {
+        let mut before: HashMap<TargetGroupName, Live> = HashMap::new();
+        for live in self.live.drain(..) {
+            before.insert(live.group.name().clone(), live);
+        }
+        self.leaving.retain(|leaving| now < leaving.until);
+        let mut left = Vec::new();
+        for planned in plan.groups {
+            let before = before.remove(planned.group.name());
+            let live = self.commit_group(planned, before, &mut left, now);
+            self.live.push(live);
+        }
+        for live in before.into_values() {
+            live.group.retire();
+            left.extend(leave(&live.group, &live.targets, now));
+        }
+        self.leaving.extend(left.iter().cloned());
+        left
+    }
+
+    fn commit_group(
+        &mut self,
+        planned: PlannedGroup,
+        before: Option<Live>,
+        left: &mut Vec<Leaving>,
+        now: Instant,
+    ) -> Live {
+        let group = planned.group;
+        let replaced = before
+            .as_ref()
+            .filter(|before| !Arc::ptr_eq(&before.group, &group));
+        let same = before.is_some() && replaced.is_none();
+        if let Some(replaced) = replaced {
+            replaced.group.retire();
+        }
+        let mut known: HashMap<TargetKey, LiveTarget> = HashMap::new();
+        for live in before.into_iter().flat_map(|before| before.targets) {
+            known.insert(live.target.key.clone(), live);
+        }
+        let mut targets = Vec::with_capacity(planned.targets.len());
+        for (target, probe) in planned.targets {
+            target.change_health(|health| health.placed(group.usage(), now));
+            let care = match known.remove(&target.key) {
+                Some(live) if same && Arc::ptr_eq(&live.target, &target) => live.care,
+                _ => self.care_for(&group, &target, probe),
+            };
+            targets.push(LiveTarget { target, care });
+        }
+        let returned: HashSet<&TargetKey> = targets.iter().map(|live| &live.target.key).collect();
+        self.leaving.retain(|leaving| {
+            leaving.group != *group.name() || !returned.contains(&leaving.target.key)
+        });
+        let gone: Vec<LiveTarget> = known.into_values().collect();
+        let gone = leave(&group, &gone, now);
+        let draining = self
+            .leaving
+            .iter()
+            .filter(|leaving| leaving.group == *group.name());
+        let draining = draining.chain(&gone).cloned().collect();
+        let registered = targets
+            .iter()
+            .map(|live| Arc::clone(&live.target))
+            .collect();
+        group.adopt(registered, draining);
+        left.extend(gone);
+        Live {
+            group,
+            tls: planned.tls,
+            targets,
+        }
+    }
+
+    /// Starts what a registered target needs: checks, and look-ups where it has a name. Nothing where no rule forwards
+    /// to its group.
+    fn care_for(&mut self, group: &Arc<Group>, target: &Arc<Target>, probe: Probe) -> Care {
+        if group.usage() == Usage::NotInUse {
+            return Care { _stop: None };
+        }
+        let stop = self.stop.child_token();
+        if let TargetId::Name(name) = &target.key.id {
+            let (resolver, name) = (self.resolver.clone(), Arc::clone(name));
+            let (target, stop) = (Arc::clone(target), stop.clone());
+            self.tasks.spawn(async move {
+                let publish = |addresses: Vec<_>| target.set_addresses(&addresses);
+                resolve::keep(&resolver, &name, publish, stop).await;
+            });
+        }
+        let schedule = Schedule::draw(group.health_check().interval, &mut self.chance);
+        let (group, target) = (Arc::clone(group), Arc::clone(target));
+        let check = checker::run(group, target, probe, schedule, stop.clone());
+        self.tasks.spawn(check);
+        Care {
+            _stop: Some(stop.drop_guard()),
+        }
+    }
 }
+
+/// Takes targets out of their group: no new requests from now on, and time to finish the others.
+fn leave(group: &Group, targets: &[LiveTarget], now: Instant) -> Vec<Leaving> {
+    let leave = |live: &LiveTarget| {
+        live.target.change_health(|health| health.deregistered(now));
+        Leaving {
+            group: group.name().clone(),
+            target: Arc::clone(&live.target),
+            until: now + group.deregistration_delay(),
+        }
+    };
+    targets.iter().map(leave).collect()
+}
+
+/// The groups that any rule or default action forwards to.
+fn used_groups(config: &Config) -> HashSet<&TargetGroupName> {
+    let rules = config.listeners.iter().flat_map(|listener| &listener.rules);
+    let defaults = config
+        .listeners
+        .iter()
+        .map(|listener| &listener.default_actions);
+    let actions = rules.map(|rule| &rule.actions).chain(defaults);
+    let groups = actions.flat_map(|actions| match &actions.terminal {
+        model::Action::Forward(forward) => &forward.target_groups[..],
+        model::Action::FixedResponse(_) | model::Action::Redirect(_) => &[],
+    });
+    groups.map(|group| &group.name).collect()
+}
+
+fn asked_path(path: &str, asked: &str) -> Result<http::Uri, Unusable> {
+    checker::path(asked).ok_or_else(|| {
+        let problem = Problem::HealthCheckPath {
+            path: asked.to_owned(),
+        };
+        Unusable::at(format!("{path}.health_check.path"), problem)
+    })
+}
+
+fn client_config(path: &str, tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Unusable> {
+    tls::client::config(tls).map_err(|error| Unusable::at(format!("{path}.tls"), error))
+}
+
+fn tls_toward(
+    id: &TargetId,
+    config: Option<&Arc<ClientConfig>>,
+) -> Result<Option<Tls>, tls::Error> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    Ok(Some(Tls {
+        config: Arc::clone(config),
+        name: tls::client::server_name(id)?,
+    }))
+}
+
+/// Whether a live target's connections are made with these settings.
+fn is_spoken_to(target: &Target, tls: Option<&Arc<ClientConfig>>) -> bool {
+    match (target.upstream().tls(), tls) {
+        (None, None) => true,
+        (Some(now), Some(wanted)) => Arc::ptr_eq(&now.config, wanted),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Reads one cookie of a request, where it lies. Never keeps a jar, never copies.
+
+use http::header::{COOKIE, HeaderMap};
+
+/// What a request carries under one cookie name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    Nothing,
+    /// Exactly one, as sent.
+    One(&'a [u8]),
+    /// More than one; which of them the application would take, nobody knows.
+    Several,
+}
+
+/// Looks through all Cookie headers; HTTP/2 may send one for each cookie (RFC 9113 §8.2.3). Names differ by case
+/// (RFC 6265 §4.1.1).
+pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
+    let lines = headers.get_all(COOKIE).into_iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b';'));
+    let mut values = pairs.filter_map(|pair| {
+        let equals = pair.iter().position(|&byte| byte == b'=')?;
+        let named = pair[..equals].trim_ascii() == name.as_bytes();
+        named.then(|| pair[equals + 1..].trim_ascii())
+    });
+    match (values.next(), values.next()) {
+        (None, _) => Found::Nothing,
+        (Some(value), None) => Found::One(value),
+        (Some(_), Some(_)) => Found::Several,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers<T: AsRef<[u8]>>(lines: &[T]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(COOKIE, HeaderValue::from_bytes(line.as_ref()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_cookie_is_found_among_others_and_across_headers() {
+        for lines in [
+            &["a=1"][..],
+            &["b=2; a=1; c=3"],
+            &["b=2;a=1"],
+            &["b=2", "a=1"],
+            &["b=a=2; a=1"],
+            &[" a = 1 ;"],
+        ] {
+            assert_eq!(find(&headers(lines), "a"), Found::One(b"1"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_not_taken_for_it() {
+        for lines in [
+            &[][..],
+            &["A=1"],
+            &["aa=1"],
+            &["a"],
+            &["xa=1; =a"],
+            &["b=\"; a\""],
+        ] {
+            assert_eq!(find(&headers(lines), "a"), Found::Nothing, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_given_twice_is_several() {
+        assert_eq!(find(&headers(&["a=1; a=1"]), "a"), Found::Several);
+        assert_eq!(find(&headers(&["a=1", "b=2; a=3"]), "a"), Found::Several);
+    }
+
+    #[test]
+    fn values_keep_their_equals_signs() {
+        assert_eq!(find(&headers(&["a=b=c=="]), "a"), Found::One(b"b=c=="));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cookie_is_found_wherever_it_stands(
+            before in "([b-z]{1,5}=[a-z=]{0,5}; ?){0,5}", value in "[!-:<-~]{0,20}", after in "(; [b-z]{1,3}=x){0,5}",
+        ) {
+            let line = format!("{before}a={value}{after}");
+            let headers = headers(&[line]);
+            prop_assert_eq!(find(&headers, "a"), Found::One(value.as_bytes()));
+        }
+
+        #[test]
+        fn any_bytes_are_looked_through(line in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let mut headers = HeaderMap::new();
+                headers.append(COOKIE, value);
+                find(&headers, "a");
+            }
+        }
+    }
+}

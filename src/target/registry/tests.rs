@@ -1,0 +1,339 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Actions, Forward, Listener, LoadBalancer, WeightedTargetGroup};
+use crate::target::health::{Failure, Outcome, State, Unused};
+
+/// Checks that never end a test early: their first probe comes within a second, to addresses that lead nowhere, and
+/// wait an hour.
+fn group(name: &str, targets: &[&str]) -> model::TargetGroup {
+    let mut group = model::TargetGroup::new(name.parse().unwrap(), Protocol::Http, 80);
+    group.health_check.interval = Duration::from_secs(7200);
+    group.health_check.timeout = Duration::from_secs(3600);
+    group.targets = targets
+        .iter()
+        .map(|target| target.parse().unwrap())
+        .collect();
+    group
+}
+
+/// One listener whose default action forwards to the first of the groups.
+fn config(groups: Vec<model::TargetGroup>) -> Config {
+    let first = groups.first().map(|group| WeightedTargetGroup {
+        name: group.name.clone(),
+        weight: 1,
+    });
+    let terminal = model::Action::Forward(Forward {
+        target_groups: first.into_iter().collect(),
+        stickiness: None,
+    });
+    Config {
+        admin: Default::default(),
+        workers: Default::default(),
+        load_balancer: LoadBalancer::default(),
+        listeners: vec![Listener::new(80, Protocol::Http, Actions { terminal })],
+        target_groups: groups,
+    }
+}
+
+struct House {
+    registry: Registry,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    now: Instant,
+}
+
+fn house() -> House {
+    let tasks = TaskTracker::new();
+    House {
+        registry: Registry::new(2, tasks.clone()),
+        metrics: Metrics::new(&"lb".parse().unwrap()),
+        tasks,
+        now: Instant::now(),
+    }
+}
+
+impl House {
+    fn apply(&mut self, groups: Vec<model::TargetGroup>) -> Vec<Leaving> {
+        let plan = self
+            .registry
+            .plan_at(&config(groups), &self.metrics, self.now)
+            .unwrap();
+        self.registry.commit_at(plan, self.now)
+    }
+
+    fn group(&self, name: &str) -> Arc<Group> {
+        let live = self.registry.running(&name.parse().unwrap());
+        Arc::clone(&live.unwrap().group)
+    }
+
+    fn target(&self, name: &str, address: &str) -> Arc<Target> {
+        let live = self.registry.running(&name.parse().unwrap()).unwrap();
+        let mut targets = live.targets.iter().map(|live| &live.target);
+        Arc::clone(
+            targets
+                .find(|target| target.key.to_string() == address)
+                .unwrap(),
+        )
+    }
+
+    fn pass(&self, name: &str, address: &str) {
+        let target = self.target(name, address);
+        self.group(name).observe(&target, Outcome::Passed, self.now);
+        assert!(target.health().is_healthy());
+    }
+
+    fn shown(&self, name: &str) -> Vec<(String, &'static str)> {
+        let targets = self.group(name).targets_at(self.now);
+        targets
+            .map(|target| (target.key.to_string(), target.state().name()))
+            .collect()
+    }
+}
+
+fn shown(list: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
+    list.iter()
+        .map(|(key, state)| ((*key).to_owned(), *state))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_plan_changes_nothing_until_it_is_committed() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    let before = house.group("app");
+    drop(
+        house
+            .registry
+            .plan(&config(vec![group("app", &["10.0.0.2"])]), &house.metrics)
+            .unwrap(),
+    );
+    assert!(Arc::ptr_eq(&before, &house.group("app")));
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn an_unchanged_target_keeps_its_health_and_its_count() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    house.pass("app", "10.0.0.1:80");
+    let (before, target) = (house.group("app"), house.target("app", "10.0.0.1:80"));
+    let lease = before.pick(0, &[]).unwrap();
+    let left = house.apply(vec![group("app", &["10.0.0.2", "10.0.0.1:80"])]);
+    assert!(left.is_empty());
+    assert!(Arc::ptr_eq(&before, &house.group("app")));
+    assert!(Arc::ptr_eq(&target, &house.target("app", "10.0.0.1:80")));
+    assert_eq!(target.outstanding_requests(), 1);
+    assert_eq!(
+        house.shown("app"),
+        shown(&[("10.0.0.2:80", "initial"), ("10.0.0.1:80", "healthy")])
+    );
+    drop(lease);
+}
+
+#[tokio::test]
+async fn new_settings_make_a_new_group_around_the_same_targets() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    house.pass("app", "10.0.0.1:80");
+    let (before, target) = (house.group("app"), house.target("app", "10.0.0.1:80"));
+    let mut changed = group("app", &["10.0.0.1"]);
+    changed.deregistration_delay = Duration::ZERO;
+    house.apply(vec![changed]);
+    assert!(!Arc::ptr_eq(&before, &house.group("app")));
+    assert!(Arc::ptr_eq(&target, &house.target("app", "10.0.0.1:80")));
+    assert!(house.group("app").pick(0, &[]).is_some());
+}
+
+#[tokio::test]
+async fn a_removed_target_drains_for_its_delay() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
+    house.pass("app", "10.0.0.1:80");
+    let left = house.apply(vec![group("app", &["10.0.0.2"])]);
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].target.key.to_string(), "10.0.0.1:80");
+    assert_eq!(left[0].until, house.now + Duration::from_secs(300));
+    assert_eq!(
+        house.shown("app"),
+        shown(&[("10.0.0.2:80", "initial"), ("10.0.0.1:80", "draining")])
+    );
+    let keys: Vec<_> = (0..4)
+        .map(|_| house.group("app").pick(0, &[]).unwrap().key.clone())
+        .collect();
+    assert!(keys.iter().all(|key| key.to_string() == "10.0.0.2:80"));
+    house.now += Duration::from_secs(300);
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.2:80", "initial")]));
+    house.apply(vec![group("app", &["10.0.0.2"])]);
+    assert!(house.registry.leaving.is_empty());
+}
+
+#[tokio::test]
+async fn a_draining_target_that_returns_starts_anew_and_keeps_its_requests() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    house.pass("app", "10.0.0.1:80");
+    let target = house.target("app", "10.0.0.1:80");
+    house.apply(vec![group("app", &[])]);
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "draining")]));
+    assert!(house.group("app").pick(0, &[]).is_none());
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    assert!(Arc::ptr_eq(&target, &house.target("app", "10.0.0.1:80")));
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+    assert!(house.group("app").pick(0, &[]).is_some());
+}
+
+#[tokio::test]
+async fn a_removed_group_lets_all_its_targets_drain() {
+    let mut house = house();
+    house.apply(vec![
+        group("app", &["10.0.0.1"]),
+        group("old", &["10.0.0.1", "10.0.0.2"]),
+    ]);
+    let left = house.apply(vec![group("app", &["10.0.0.1"])]);
+    assert_eq!(left.len(), 2);
+    assert!(
+        left.iter()
+            .all(|left| left.target.state() == State::Draining)
+    );
+    assert_eq!(house.registry.live.len(), 1);
+}
+
+#[tokio::test]
+async fn a_group_that_no_rule_uses_is_not_probed() {
+    let mut house = house();
+    house.apply(vec![group("app", &[]), group("spare", &["10.0.0.1"])]);
+    assert_eq!(house.tasks.len(), 0);
+    let target = house.target("spare", "10.0.0.1:80");
+    assert_eq!(target.state(), State::Unused(Unused::NotInUse));
+    assert!(house.group("spare").pick(0, &[]).is_none());
+    house.apply(vec![group("spare", &["10.0.0.1"]), group("app", &[])]);
+    assert_eq!(house.tasks.len(), 1);
+    assert_eq!(house.shown("spare"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn the_same_address_has_its_own_health_in_each_group() {
+    let mut house = house();
+    let mut groups = vec![group("app", &["10.0.0.1"]), group("api", &["10.0.0.1"])];
+    house.apply(groups.clone());
+    house.pass("app", "10.0.0.1:80");
+    assert_eq!(house.target("api", "10.0.0.1:80").health().passes(), 0);
+    groups.reverse();
+    house.apply(groups.clone());
+    let running = house.registry.groups(&config(groups));
+    let names: Vec<_> = running
+        .iter()
+        .map(|group| group.name().to_string())
+        .collect();
+    assert_eq!(names, ["api", "app"]);
+}
+
+#[tokio::test]
+async fn another_protocol_gives_new_connections_and_keeps_the_verdict() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    house.pass("app", "10.0.0.1:80");
+    let before = house.target("app", "10.0.0.1:80");
+    let lease = house.group("app").pick(0, &[]).unwrap();
+    let mut https = group("app", &["10.0.0.1"]);
+    https.protocol = Protocol::Https;
+    assert!(house.apply(vec![https.clone()]).is_empty());
+    let after = house.target("app", "10.0.0.1:80");
+    assert!(!Arc::ptr_eq(&before, &after));
+    assert!(after.upstream().tls().is_some());
+    assert!(after.health().is_healthy());
+    assert_eq!(after.outstanding_requests(), 1);
+    drop(lease);
+    house.apply(vec![https]);
+    assert!(Arc::ptr_eq(&after, &house.target("app", "10.0.0.1:80")));
+}
+
+#[tokio::test]
+async fn a_plan_that_fails_says_where_and_changes_nothing() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    let mut bad = group("other", &["10.0.0.9"]);
+    bad.protocol = Protocol::Https;
+    bad.tls = UpstreamTls::Verified {
+        ca_file: "/nowhere/ca.pem".into(),
+    };
+    let config = config(vec![group("app", &[]), bad]);
+    let error = house.registry.plan(&config, &house.metrics).unwrap_err();
+    assert_eq!(error.path, "target_groups[1].tls");
+    assert!(error.to_string().contains("/nowhere/ca.pem"));
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn a_target_written_twice_is_one() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.1:80"])]);
+    assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn tasks_end_with_their_targets_and_with_the_registry() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "localhost"])]);
+    assert_eq!(house.tasks.len(), 3);
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    let down_to_one = async {
+        while house.tasks.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), down_to_one)
+        .await
+        .unwrap();
+    drop(house.registry);
+    house.tasks.close();
+    tokio::time::timeout(Duration::from_secs(20), house.tasks.wait())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_named_target_gets_its_addresses() {
+    let mut house = house();
+    house.apply(vec![group("app", &["localhost:8080"])]);
+    let target = house.target("app", "localhost:8080");
+    let found = tokio::time::timeout(Duration::from_secs(20), target.addresses())
+        .await
+        .unwrap();
+    assert!(
+        found
+            .iter()
+            .all(|address| address.ip().is_loopback() && address.port() == 8080)
+    );
+}
+
+#[tokio::test]
+async fn pools_are_never_shared() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    house.apply(vec![group("app", &["10.0.0.2"])]);
+    house.apply(vec![
+        group("app", &["10.0.0.2", "10.0.0.3"]),
+        group("api", &["10.0.0.1"]),
+    ]);
+    assert_eq!(house.registry.next_pool, 4);
+}
+
+#[tokio::test]
+async fn unhealthy_targets_stay_so_over_a_reload() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
+    house.pass("app", "10.0.0.1:80");
+    let target = house.target("app", "10.0.0.2:80");
+    for _ in 0..2 {
+        house
+            .group("app")
+            .observe(&target, Outcome::Failed(Failure::Timeout), house.now);
+    }
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
+    assert_eq!(
+        house.shown("app"),
+        shown(&[("10.0.0.1:80", "healthy"), ("10.0.0.2:80", "unhealthy")])
+    );
+}
