@@ -8,6 +8,7 @@ use crate::action::Actions;
 use crate::message::headers::Forwarding;
 use crate::message::{Action, Exchange};
 use crate::rule::Rules;
+use crate::target::stickiness::Keys;
 use crate::telemetry::{AccessLog, ListenerMetrics};
 use crate::worker;
 
@@ -47,6 +48,8 @@ pub(crate) struct Listener {
     pub(crate) forwarding: Forwarding,
     /// `None` on HTTP listeners.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    /// Seal and open stickiness cookies.
+    pub(crate) cookie_keys: Arc<Keys>,
     pub(crate) idle_timeout: Duration,
     pub(crate) client_keep_alive: Duration,
     pub(crate) metrics: ListenerMetrics,

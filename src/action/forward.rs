@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use http::Method;
+use http::{Method, header};
 use smallvec::SmallVec;
 
 use super::Hop;
 use crate::http1::{self, Malformed};
 use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
 use crate::model::{self, TargetGroupName};
+use crate::target::stickiness::{self, Keys, Mark};
 use crate::target::{Group, Lease};
 use crate::upstream::{self, Answer, Failure, PoolId, Replay};
 use crate::worker;
@@ -48,17 +49,24 @@ impl Forward {
         );
         headers::toward_target(&mut request, hop.client, hop.forwarding, seconds, random)?;
         exchange.trace_id = headers::trace_id(&request);
+        let mark = self
+            .group
+            .lb_cookie()
+            .and_then(|_| stickiness::open(hop.cookie_keys, &request.headers, seconds.into()));
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;
         while tried.len() < ATTEMPTS_MAX {
-            let Some(lease) = self.group.pick(worker::index(), &tried) else {
+            let Some(lease) = self.choose(&tried, mark.as_ref()) else {
                 break;
             };
             tried.push(lease.pool());
             exchange.target = lease.upstream().addresses().first().copied();
             match upstream::send(lease.upstream(), &mut request, hop.idle_timeout, hop.alarm).await
             {
-                Ok(answer) => return Ok(self.answered(answer, lease, exchange)),
+                Ok(mut answer) => {
+                    self.keep_client(&mut answer.response, &lease, hop.cookie_keys);
+                    return Ok(self.answered(answer, lease, exchange));
+                }
                 Err(failure) => {
                     self.count_failure(&failure.error);
                     let again = may_go_elsewhere(&failure, &request.method);
@@ -71,6 +79,28 @@ impl Forward {
         }
         exchange.response_head = Some(worker::refresh_clock());
         Err(outcome)
+    }
+
+    fn choose(&self, tried: &[PoolId], mark: Option<&Mark>) -> Option<Lease> {
+        match mark {
+            Some(_) => self.group.pick_sticky(worker::index(), tried, mark),
+            None => self.group.pick(worker::index(), tried),
+        }
+    }
+
+    /// Has the client come back to this target, where the group wants that.
+    fn keep_client(&self, response: &mut Response, lease: &Lease, keys: &Keys) {
+        let Some(duration) = self.group.lb_cookie() else {
+            return;
+        };
+        let now = worker::epoch_seconds().into();
+        for cookie in stickiness::seal(keys, lease, duration, now)
+            .into_iter()
+            .flatten()
+        {
+            response.casing.remember(&header::SET_COOKIE, b"Set-Cookie");
+            response.headers.append(header::SET_COOKIE, cookie);
+        }
     }
 
     fn answered(&self, answer: Answer, lease: Lease, exchange: &mut Exchange) -> Response {

@@ -15,6 +15,7 @@ use crate::message::headers::Forwarding;
 use crate::message::{self, Client, Error, Exchange, Request, Response};
 use crate::model::{self, TargetGroupName};
 use crate::target::Group;
+use crate::target::stickiness::Keys;
 use crate::worker::{self, Alarm};
 
 /// The actions of a rule: exactly one that ends it.
@@ -35,6 +36,7 @@ enum Terminal {
 pub(crate) struct Hop<'a> {
     pub(crate) client: &'a Client,
     pub(crate) forwarding: &'a Forwarding,
+    pub(crate) cookie_keys: &'a Keys,
     pub(crate) idle_timeout: Duration,
     pub(crate) alarm: &'a Alarm,
 }

@@ -14,6 +14,7 @@ use crate::message::headers::Forwarding;
 use crate::model::{self, Config, Generation, Protocol};
 use crate::rule::Rules;
 use crate::snapshot::{Listener, Snapshot};
+use crate::target::stickiness::Keys;
 use crate::target::{Plan, Registry, Unusable};
 use crate::telemetry::{AccessLog, Metrics, ProcessMetrics};
 use crate::tls::server::Http2Offer;
@@ -32,6 +33,8 @@ pub(crate) enum Rejected {
     Bind(#[from] BindError),
     #[error("no worker can be started: {0}")]
     Workers(io::Error),
+    #[error("the system gives no random numbers for cookie keys")]
+    Random,
     #[error("the load balancer has stopped")]
     Stopped,
 }
@@ -46,6 +49,8 @@ pub(crate) struct Controller {
     metrics: Arc<Metrics>,
     process: ProcessMetrics,
     access_log: Option<(model::AccessLog, AccessLog)>,
+    /// Made at start; sessions end with the process.
+    cookie_keys: Arc<Keys>,
     running: watch::Sender<Arc<Running>>,
     readiness: watch::Sender<Readiness>,
     /// Checks and look-ups of targets.
@@ -68,6 +73,7 @@ impl Controller {
         )));
         let listeners =
             Listeners::start(workers, Arc::clone(&current)).map_err(Rejected::Workers)?;
+        let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
         let process = metrics.process();
@@ -96,6 +102,7 @@ impl Controller {
             metrics,
             process,
             access_log: None,
+            cookie_keys,
             running,
             readiness,
             tasks,
@@ -214,6 +221,7 @@ impl Controller {
                         rules: Rules::build(listener, |actions| Actions::build(actions, group)),
                         forwarding: Forwarding::build(&config.load_balancer, port),
                         tls,
+                        cookie_keys: Arc::clone(&self.cookie_keys),
                         idle_timeout: config.load_balancer.idle_timeout,
                         client_keep_alive: config.load_balancer.client_keep_alive,
                         metrics: self.metrics.listener(port, listener.protocol),

@@ -42,6 +42,7 @@ async fn answer(
     let hop = Hop {
         client,
         forwarding: &listener.forwarding,
+        cookie_keys: &listener.cookie_keys,
         idle_timeout: listener.idle_timeout,
         alarm,
     };
