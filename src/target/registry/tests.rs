@@ -146,6 +146,23 @@ async fn new_settings_make_a_new_group_around_the_same_targets() {
 }
 
 #[tokio::test]
+async fn a_result_for_a_replaced_group_does_not_count() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
+    house.pass("app", "10.0.0.1:80");
+    house.pass("app", "10.0.0.2:80");
+    let replaced = house.group("app");
+    let mut changed = group("app", &["10.0.0.1", "10.0.0.2"]);
+    changed.deregistration_delay = Duration::ZERO;
+    house.apply(vec![changed]);
+    let target = house.target("app", "10.0.0.1:80");
+    for _ in 0..2 {
+        replaced.observe(&target, Outcome::Failed(Failure::Timeout), house.now);
+    }
+    assert!(target.health().is_healthy());
+}
+
+#[tokio::test]
 async fn a_removed_target_drains_for_its_delay() {
     let mut house = house();
     house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
