@@ -1,0 +1,5 @@
+//! Where messages begin and end: raw bytes in, raw bytes out. What two readers might read differently goes nowhere.
+
+mod refusals;
+mod requests;
+mod responses;

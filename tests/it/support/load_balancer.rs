@@ -1,0 +1,96 @@
+//! A load balancer in this process, made from a configuration's text.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use albedo::app::{self, Running, Status};
+use albedo::config;
+use albedo::model::Config;
+use tokio::net::TcpListener;
+
+use super::{Client, within};
+
+/// One that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct LoadBalancer {
+    running: Running,
+    /// Where health checks go: taken, but never answered, so that targets stay as they are at a start, all eligible,
+    /// and see requests of tests alone.
+    _checks: TcpListener,
+}
+
+impl LoadBalancer {
+    /// One that forwards everything to these targets.
+    pub(crate) async fn before(targets: &[SocketAddr]) -> Self {
+        Self::adjusted(targets, |_| {}).await
+    }
+
+    /// As `before`, with a configuration that is changed before it runs; so a test may go below the limits that a file
+    /// must keep.
+    pub(crate) async fn adjusted(targets: &[SocketAddr], change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_rules(targets, "", change).await
+    }
+
+    /// As `adjusted`, with rules in front of the default action, written as in a file.
+    pub(crate) async fn with_rules(
+        targets: &[SocketAddr],
+        rules: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let checks = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = checks.local_addr().unwrap().port();
+        let targets: Vec<String> = targets.iter().map(|target| format!("{target:?}")).collect();
+        let text = format!(
+            "admin: 127.0.0.1:0\n\
+             workers: 1\n\
+             listeners:\n  \
+             - port: 0\n    \
+               address: 127.0.0.1\n    \
+               protocol: HTTP\n    \
+               rules: [{rules}]\n    \
+               default_actions: [ {{ forward: web }} ]\n\
+             target_groups:\n  \
+             - name: web\n    \
+               protocol: HTTP\n    \
+               port: 1\n    \
+               health_check: {{ port: {port}, interval: 300s, timeout: 120s }}\n    \
+               targets: [{}]\n",
+            targets.join(", ")
+        );
+        let (mut config, _warnings) = config::parse(&text, Path::new("test.yaml"))
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        change(&mut config);
+        let running = within("the start", app::start(config)).await.unwrap();
+        Self {
+            running,
+            _checks: checks,
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.running.listeners()[0]).await
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.running.listeners()[0].port()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.running.status()
+    }
+}
+
+/// Waits until `look` finds something.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    within(what, async {
+        let mut rounds = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            rounds.tick().await;
+            if let Some(found) = look() {
+                return found;
+            }
+        }
+    })
+    .await
+}
