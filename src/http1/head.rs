@@ -65,6 +65,9 @@ fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
     match parsed.parse_with_uninit_headers(head, &mut slots) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Malformed::Syntax("the head ends early")),
+        Err(httparse::Error::Version) if !names_a_version(head) => {
+            return Err(refusal(httparse::Error::Token));
+        }
         Err(error) => return Err(refusal(error)),
     }
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
@@ -90,6 +93,18 @@ fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
         headers,
         casing,
     })
+}
+
+/// Whether the third word of the request line is a version of HTTP, if one that is not served. Where it is anything
+/// else, such as the rest of a target with a space in it, the version is not what is wrong.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or(head);
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    matches!(
+        (words.next(), words.next()),
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
+            if major.is_ascii_digit() && minor.is_ascii_digit()
+    )
 }
 
 /// Length of the head at the start of `bytes`, up to and with its empty line; `None` while that has not come.
