@@ -39,7 +39,8 @@ pub(crate) async fn send(
     alarm: &Alarm,
 ) -> Result<Answer, Failure> {
     let home = home(upstream.pool);
-    while let Some(connection) = home.take() {
+    // One idle connection and no more: a request that ends every connection it meets must not meet them all.
+    if let Some(connection) = home.take() {
         match exchange(connection, &home, request, idle_timeout, alarm).await {
             Err(failure) if dead_on_arrival(&failure, &request.method) => {}
             outcome => return outcome,
