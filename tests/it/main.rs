@@ -5,6 +5,6 @@ mod support;
 mod check; // configurations good and bad
 mod shipped_config; // the files of config/
 mod framing; // raw bytes in, raw bytes out
-// mod headers; // what a hop does to headers
+mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 // mod timeouts; // what happens when somebody falls silent

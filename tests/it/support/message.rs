@@ -72,7 +72,7 @@ impl Message {
         self.head
             .split("\r\n")
             .skip(1)
-            .map(|line| line.split_once(": ").expect("a header"))
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?}")))
     }
 }
 
