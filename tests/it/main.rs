@@ -7,4 +7,4 @@ mod shipped_config; // the files of config/
 mod framing; // raw bytes in, raw bytes out
 mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
-// mod timeouts; // what happens when somebody falls silent
+mod timeouts; // what happens when somebody falls silent
