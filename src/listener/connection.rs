@@ -2,16 +2,20 @@
 //! and hands over to HTTP/1.1 or HTTP/2.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::{http1, http2};
 use crate::drain::Drain;
@@ -19,7 +23,7 @@ use crate::http1::Connection;
 use crate::message::{Client, ConnectionId, Exchange, Kind, TlsFacts, page};
 use crate::snapshot::{Listener, ListenerId, Snapshot};
 use crate::tls::{self, Stream};
-use crate::worker;
+use crate::worker::{self, Alarm};
 
 /// Longest wait for a whole TLS handshake, first byte to last.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,7 +161,7 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
     let stream = match &listener.tls {
         None => Stream::Plain(tcp),
         // Boxed: a handshake is large and short, the connection after it small and long.
-        Some(config) => match Box::pin(handshake(tcp, Arc::clone(config), &listener)).await {
+        Some(config) => match Box::pin(handshake(tcp, peer, Arc::clone(config), &listener)).await {
             Some(stream) => stream,
             None => return,
         },
@@ -196,49 +200,59 @@ enum Speaks {
     Http2,
 }
 
+/// The handshake, first byte to last, under one limit; `None` when the connection is over.
 async fn handshake(
     tcp: TcpStream,
+    peer: SocketAddr,
     config: Arc<rustls::ServerConfig>,
     listener: &Listener,
 ) -> Option<Stream> {
-    let accept = TlsAcceptor::from(config).accept(tcp).into_fallible();
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
-        Ok(Ok(tls)) => return Some(Stream::Server(Box::new(tls))),
-        Ok(Err((error, tcp))) => {
-            listener.metrics.tls_errors.increment(1);
-            if speaks_http(&error) {
-                answer_in_clear(tcp).await;
-            }
+    let accept = async {
+        // Asked first: when rustls meets something else it answers with an alert, and then it is too late for words.
+        if speaks_tls(&tcp).await? {
+            let tls = TlsAcceptor::from(config).accept(tcp).await?;
+            Ok(Greeted::Tls(Box::new(tls)))
+        } else {
+            io::Result::Ok(Greeted::InClear(tcp))
         }
-        Err(_elapsed) => listener.metrics.tls_errors.increment(1),
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
+        Ok(Ok(Greeted::Tls(tls))) => return Some(Stream::Server(tls)),
+        Ok(Ok(Greeted::InClear(tcp))) => {
+            listener.metrics.tls_errors.increment(1);
+            answer_in_clear(tcp, peer).await;
+        }
+        Ok(Err(_)) | Err(_) => listener.metrics.tls_errors.increment(1),
     }
     None
 }
 
-/// Whether the first byte was not TLS at all; most likely somebody typed `http://`.
-fn speaks_http(error: &std::io::Error) -> bool {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(
-        inner,
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+/// What came of a greeting.
+enum Greeted {
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Most likely somebody typed `http://`.
+    InClear(TcpStream),
 }
 
-/// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands. What it does with them is not
-/// waited for.
-async fn answer_in_clear(tcp: TcpStream) {
+/// Whether the first byte begins a TLS record (RFC 8446 §5.1, content types).
+async fn speaks_tls(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    match tcp.peek(&mut first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok((20..=24).contains(&first[0])),
+    }
+}
+
+/// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands.
+async fn answer_in_clear(tcp: TcpStream, peer: SocketAddr) {
     let page = page(StatusCode::BAD_REQUEST);
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nServer: awselb/2.0\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         page.len()
     );
-    if tcp.writable().await.is_ok() {
-        // A fresh socket's buffer takes a page whole or the socket is gone.
-        let _ = tcp.try_write([head.as_bytes(), &page].concat().as_slice());
-    }
+    let connection = Connection::new(Stream::Plain(tcp), peer);
+    // A fresh socket's buffer takes a page whole or the socket is gone.
+    let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[head.as_bytes(), &page]))).await;
+    http1::linger(&connection, &Alarm::new()).await;
 }

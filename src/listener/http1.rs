@@ -498,7 +498,7 @@ async fn close(connection: &Connection, alarm: &Alarm) {
 }
 
 /// Ends a connection on which the client may still be sending: reads on for a while, so that our last words arrive.
-async fn linger(connection: &Connection, alarm: &Alarm) {
+pub(super) async fn linger(connection: &Connection, alarm: &Alarm) {
     let mut left = LINGER_MAX;
     let mut shut = false;
     alarm
