@@ -8,3 +8,6 @@ mod framing; // raw bytes in, raw bytes out
 mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
+
+mod scene; // targets, certificates and clients around a running load balancer
+mod tls; // real handshakes
