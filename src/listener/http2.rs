@@ -41,6 +41,9 @@ const HEADER_LIST_MAX: u32 = 64 * 1024;
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams we may have to reset for a client's errors before the connection ends (CVE-2025-8671).
 const ERROR_RESETS_MAX: usize = 256;
+/// What a stream has beyond the idle timeout before it is reset: a silent target, or a client silent in its body,
+/// is noticed first and has an answer of its own.
+const LAST_RESORT: Duration = Duration::from_secs(1);
 /// Grace of a connection that was told to go.
 const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 
@@ -50,10 +53,15 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
     let front = Rc::new(front);
     let usage = Rc::new(Usage {
         active: Cell::new(0),
-
         last: Cell::new(worker::now()),
     });
-    let streams = Local(TaskTracker::new());
+    let listener = front.listener();
+    let (idle_timeout, expires) = (listener.idle_timeout, front.expires(&listener));
+    drop(listener);
+    let streams = Local {
+        tasks: TaskTracker::new(),
+        idle_timeout,
+    };
     let service = service_fn({
         let (front, usage) = (Rc::clone(&front), Rc::clone(&usage));
         move |request| {
@@ -64,9 +72,6 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
     });
     let mut connection =
         std::pin::pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
-    let listener = front.listener();
-    let (idle_timeout, expires) = (listener.idle_timeout, front.expires(&listener));
-    drop(listener);
     let quiet_since = || {
         if usage.active.get() > 0 {
             worker::now()
@@ -119,12 +124,39 @@ fn builder(streams: Local) -> http2::Builder<Local> {
 
 /// Runs streams on the worker that has the connection.
 #[derive(Clone, Debug)]
-struct Local(TaskTracker);
+struct Local {
+    tasks: TaskTracker,
+    idle_timeout: Duration,
+}
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, stream: F) {
-        self.0.spawn_local(stream);
+        let period = self.idle_timeout + LAST_RESORT;
+        self.tasks.spawn_local(while_it_moves(stream, period));
     }
+}
+
+/// Runs a stream to its end, or resets it when nothing has woken it for `period`: then its client has stopped taking
+/// the answer, which hyper waits for without end.
+async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration) {
+    let mut stream = std::pin::pin!(stream);
+    let moved = Cell::new(worker::now());
+    let alarm = Alarm::new();
+    alarm
+        .while_active(
+            period,
+            || moved.get(),
+            |cx| {
+                // Woken by the alarm it has not moved.
+                let in_time = worker::now() < moved.get() + period;
+                let outcome = stream.as_mut().poll(cx);
+                if in_time {
+                    moved.set(worker::now());
+                }
+                outcome
+            },
+        )
+        .await;
 }
 
 /// How a connection is used.
@@ -167,6 +199,7 @@ async fn answer(
         outstanding: None,
         _stream: stream,
     };
+    let whole = message::Answer::to(request.method());
     let response = match read(request) {
         Ok(request) => {
             record.exchange.asked(&request);
@@ -179,12 +212,7 @@ async fn answer(
             )
             .await
         }
-        Err(error) => proxy::refuse(
-            error,
-            message::Answer::Whole,
-            Version::HTTP_2,
-            &mut record.exchange,
-        ),
+        Err(error) => proxy::refuse(error, whole, Version::HTTP_2, &mut record.exchange),
     };
     let Response {
         status,
