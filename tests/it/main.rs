@@ -9,5 +9,6 @@ mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
 
+mod http2; // HTTP/2 toward clients
 mod scene; // targets, certificates and clients around a running load balancer
 mod tls; // real handshakes

@@ -300,6 +300,17 @@ impl Conversation {
         }
     }
 
+    /// The next line, without its end.
+    pub(crate) async fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.unread.windows(2).position(|two| two == b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+                return String::from_utf8_lossy(&line[..end]).into_owned();
+            }
+            assert_ne!(self.read_more().await, 0, "the line ended early");
+        }
+    }
+
     /// So many bytes of a body.
     pub(crate) async fn body(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
