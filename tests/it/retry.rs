@@ -29,7 +29,9 @@ async fn a_connection_that_its_target_closed_while_idle_is_replaced() {
         drop(served);
         client.send(request).await;
         let (mut fresh, _) = target.serve().await;
-        fresh.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecond").await;
+        fresh
+            .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 6\r\n\r\nsecond")
+            .await;
         assert_eq!(client.response().await.text(), "second");
     }
 }
@@ -76,7 +78,9 @@ async fn a_post_that_meets_the_end_of_an_idle_connection_is_not_sent_again() {
 async fn a_put_whose_body_is_gone_is_not_sent_again() {
     let (target, balancer) = one_target().await;
     let (mut client, mut served) = idle_connection(&target, &balancer).await;
-    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+    client
+        .send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+        .await;
     served.request().await;
     drop(served);
     assert_eq!(client.response().await.status(), 502);
@@ -86,7 +90,10 @@ async fn a_put_whose_body_is_gone_is_not_sent_again() {
 #[tokio::test]
 async fn an_answer_that_began_is_not_asked_for_again() {
     let (target, balancer) = one_target().await;
-    for beginning in ["HTTP/1.1 200 OK\r\nX: y\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+    for beginning in [
+        "HTTP/1.1 200 OK\r\nX: y\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
         let (mut client, mut served) = idle_connection(&target, &balancer).await;
         client.send(GET).await;
         served.request().await;
@@ -112,7 +119,9 @@ async fn a_request_that_ends_every_connection_it_meets_does_not_meet_them_all() 
         served.send(ok("")).await;
         client.response().await;
     }
-    clients[0].send("GET /poison HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    clients[0]
+        .send("GET /poison HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     let mut last = idle.pop().unwrap();
     assert_eq!(last.request().await.line(), "GET /poison HTTP/1.1");
     drop(last);
@@ -176,7 +185,10 @@ async fn targets_that_all_refuse_become_502_and_the_connection_goes_on() {
     for request in [GET, POST, GET] {
         client.send(request).await;
         let response = client.response().await;
-        assert_eq!((response.status(), response.header("Connection")), (502, Some("keep-alive")));
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (502, Some("keep-alive"))
+        );
     }
 }
 
@@ -213,10 +225,15 @@ async fn a_target_counts_what_it_is_doing_and_forgets_what_has_ended() {
     client.send(GET).await;
     let (mut served, _) = target.serve().await;
     assert_eq!(outstanding(), 1);
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        .await;
     client.head().await;
     assert_eq!(outstanding(), 1);
     served.send("llo").await;
     client.take(5).await;
-    crate::support::eventually("the end of a request", || (outstanding() == 0).then_some(())).await;
+    crate::support::eventually("the end of a request", || {
+        (outstanding() == 0).then_some(())
+    })
+    .await;
 }

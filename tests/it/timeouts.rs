@@ -31,7 +31,10 @@ async fn a_head_that_does_not_go_on_gets_408() {
         let began = Instant::now();
         client.send(beginning).await;
         let response = client.response().await;
-        assert_eq!((response.status(), response.header("Connection")), (408, Some("close")));
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (408, Some("close"))
+        );
         assert_eq!(client.rest().await, "");
         assert!(began.elapsed() >= IDLE && target.is_left_alone().await);
     }
@@ -40,15 +43,26 @@ async fn a_head_that_does_not_go_on_gets_408() {
 #[tokio::test]
 async fn a_body_that_does_not_go_on_gets_408_and_its_target_connection_ends() {
     let (target, balancer) = one_target().await;
-    for body in ["Content-Length: 10\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+    for body in [
+        "Content-Length: 10\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
         let mut client = balancer.client().await;
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}")).await;
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\n{body}"))
+            .await;
         let mut served = target.accept().await;
         served.head().await;
         let response = client.response().await;
-        assert_eq!((response.status(), response.header("Connection")), (408, Some("close")));
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (408, Some("close"))
+        );
         let seen = served.rest().await;
-        assert!(seen.contains("hello") && !seen.contains("0\\r\\n\\r\\n"), "{seen}");
+        assert!(
+            seen.contains("hello") && !seen.contains("0\\r\\n\\r\\n"),
+            "{seen}"
+        );
     }
 }
 
@@ -69,13 +83,19 @@ async fn an_idle_connection_is_closed_without_a_word() {
 async fn a_target_that_stays_silent_becomes_504_and_the_client_may_go_on() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    for request in [GET, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"] {
+    for request in [
+        GET,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
         let began = Instant::now();
         client.send(request).await;
         let (mut served, _) = target.serve().await;
         let response = client.response().await;
         assert!(began.elapsed() >= IDLE);
-        assert_eq!((response.status(), response.header("Connection")), (504, Some("keep-alive")));
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (504, Some("keep-alive"))
+        );
         assert_eq!(served.rest().await, "");
         assert!(target.is_left_alone().await, "silence is not tried again");
     }
@@ -87,7 +107,9 @@ async fn an_answer_that_does_not_go_on_is_cut_off() {
     let mut client = balancer.client().await;
     client.send(GET).await;
     let (mut served, _) = target.serve().await;
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
     client.head().await;
     assert_eq!(client.rest().await, "hello");
     assert_eq!(served.rest().await, "");
@@ -102,7 +124,9 @@ async fn pause() {
 async fn a_slow_upload_lives_as_long_as_bytes_come() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        .await;
     let mut served = target.accept().await;
     served.head().await;
     for byte in b"slowly".chunks(1) {
@@ -120,7 +144,9 @@ async fn a_slow_download_lives_as_long_as_bytes_come() {
     let mut client = balancer.client().await;
     client.send(GET).await;
     let (mut served, _) = target.serve().await;
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        .await;
     for byte in b"slowly".chunks(1) {
         pause().await;
         served.send(byte).await;
@@ -132,10 +158,14 @@ async fn a_slow_download_lives_as_long_as_bytes_come() {
 async fn an_upload_keeps_alive_an_exchange_whose_answer_began() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        .await;
     let mut served = target.accept().await;
     served.head().await;
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        .await;
     client.head().await;
     for byte in b"slowly".chunks(1) {
         pause().await;
@@ -169,7 +199,10 @@ async fn a_connection_that_lived_its_time_is_answered_once_more_and_closed() {
     let (mut served, _) = target.serve().await;
     served.send(ok("last")).await;
     let response = client.response().await;
-    assert_eq!((response.text(), response.header("Connection")), ("last", Some("close")));
+    assert_eq!(
+        (response.text(), response.header("Connection")),
+        ("last", Some("close"))
+    );
     assert_eq!(client.rest().await, "");
     assert!(served.is_quiet().await);
 }
@@ -177,8 +210,14 @@ async fn a_connection_that_lived_its_time_is_answered_once_more_and_closed() {
 /// A load balancer that logs to this file.
 async fn logging(target: &Target, file: &Path) -> LoadBalancer {
     let sink = AccessLogSink::File(file.to_owned());
-    let log = AccessLog { sink, format: AccessLogFormat::Json };
-    LoadBalancer::adjusted(&[target.address()], |config| config.load_balancer.access_log = Some(log)).await
+    let log = AccessLog {
+        sink,
+        format: AccessLogFormat::Json,
+    };
+    LoadBalancer::adjusted(&[target.address()], |config| {
+        config.load_balancer.access_log = Some(log)
+    })
+    .await
 }
 
 /// The first line of a log, once it is there.
@@ -212,7 +251,9 @@ async fn a_client_that_goes_away_amid_its_answer_ends_its_target_connection() {
     let mut client = balancer.client().await;
     client.send(GET).await;
     let (mut served, _) = target.serve().await;
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nhello").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nhello")
+        .await;
     client.head().await;
     client.reset();
     assert_flood_ends(&mut served, &balancer).await;
@@ -224,7 +265,9 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let mut client = balancer.client().await;
     client.send(GET).await;
     let (mut served, _) = target.serve().await;
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nhello").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nhello")
+        .await;
     assert_flood_ends(&mut served, &balancer).await;
     assert!(client.rest().await.len() < 100_000_000);
 }

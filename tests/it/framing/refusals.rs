@@ -76,7 +76,8 @@ async fn odd_transfer_codings_are_refused() {
     ];
     refused(400, with_lines(codings)).await;
     let head = "HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    let old = "POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let old =
+        "POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     refused(400, [head, old]).await;
 }
 
@@ -171,7 +172,11 @@ async fn requests_without_exactly_one_good_host_are_refused() {
         "Host: [::1",
         "Host: a?b",
     ];
-    refused(400, hosts.map(|host| format!("GET / HTTP/1.1\r\n{host}\r\n\r\n"))).await;
+    refused(
+        400,
+        hosts.map(|host| format!("GET / HTTP/1.1\r\n{host}\r\n\r\n")),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -202,11 +207,17 @@ async fn heads_past_the_limits_are_refused() {
     let line = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", long(16 * 1024));
     let unfinished_line = format!("GET /{}", long(17 * 1024));
     refused(414, [line, unfinished_line]).await;
-    let header = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", long(16 * 1024));
+    let header = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        long(16 * 1024)
+    );
     let unfinished_header = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", long(17 * 1024));
     let lines = format!("X: {}\r\n", long(1000)).repeat(66);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(300));
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X: y\r\n".repeat(300)
+    );
     refused(413, [header, unfinished_header, head, many]).await;
 }
 
@@ -224,7 +235,9 @@ async fn requests_before_a_refused_one_are_answered() {
     let target = Target::start().await;
     let balancer = LoadBalancer::before(&[target.address()]).await;
     let mut client = balancer.client().await;
-    client.send("GET /good HTTP/1.1\r\nHost: a\r\n\r\nGET /bad#x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client
+        .send("GET /good HTTP/1.1\r\nHost: a\r\n\r\nGET /bad#x HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     let (mut served, request) = target.serve().await;
     assert_eq!(request.line(), "GET /good HTTP/1.1");
     served.send(crate::support::ok("good")).await;

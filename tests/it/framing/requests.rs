@@ -37,11 +37,16 @@ async fn a_pipelined_request_may_follow_a_body_in_one_packet() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
     let with_length = "POST /l HTTP/1.1\r\nHost: a:1\r\nContent-Length: 5\r\n\r\nhello";
-    client.send([with_length, &chunked("5\r\nhello\r\n0\r\n\r\n"), GET].concat()).await;
+    client
+        .send([with_length, &chunked("5\r\nhello\r\n0\r\n\r\n"), GET].concat())
+        .await;
     let mut served = target.accept().await;
     for (line, body) in [("POST /l", "hello"), ("POST /c", "hello"), ("GET /", "")] {
         let request = served.request().await;
-        assert_eq!((request.line(), request.text()), (&*format!("{line} HTTP/1.1"), body));
+        assert_eq!(
+            (request.line(), request.text()),
+            (&*format!("{line} HTTP/1.1"), body)
+        );
         served.send(ok(line)).await;
         assert_eq!(client.response().await.text(), line);
     }
@@ -56,11 +61,17 @@ async fn a_connection_serves_many_requests_with_all_sorts_of_bodies() {
     served.send(ok("")).await;
     assert_eq!(client.response().await.text(), "");
     let long = "x".repeat(300_000);
-    let with_length = format!("PUT /l HTTP/1.1\r\nHost: a:1\r\nContent-Length: 300000\r\n\r\n{long}");
+    let with_length =
+        format!("PUT /l HTTP/1.1\r\nHost: a:1\r\nContent-Length: 300000\r\n\r\n{long}");
     let empty = "POST / HTTP/1.1\r\nHost: a:1\r\nContent-Length: 0\r\n\r\n";
     let chunks = chunked("5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n");
     for _ in 0..10 {
-        for (request, body) in [(&*with_length, &*long), (empty, ""), (&chunks, "hello world"), (GET, "")] {
+        for (request, body) in [
+            (&*with_length, &*long),
+            (empty, ""),
+            (&chunks, "hello world"),
+            (GET, ""),
+        ] {
             let (seen, response) = pass(&mut client, request, &mut served, ok(body)).await;
             assert!(seen.text() == body && response.text() == body);
         }
@@ -72,7 +83,11 @@ async fn a_connection_serves_many_requests_with_all_sorts_of_bodies() {
 async fn chunk_extensions_and_trailers_end_here() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send(chunked("5;a=b;c=\"d\"\r\nhello\r\n00;x\r\nX-Forwarded-For: 6.6.6.6\r\nX: y\r\n\r\n")).await;
+    client
+        .send(chunked(
+            "5;a=b;c=\"d\"\r\nhello\r\n00;x\r\nX-Forwarded-For: 6.6.6.6\r\nX: y\r\n\r\n",
+        ))
+        .await;
     let (mut served, request) = target.serve().await;
     assert_eq!(request.raw_body, b"5\r\nhello\r\n0\r\n\r\n");
     assert_eq!(request.header("X-Forwarded-For"), Some("127.0.0.1"));
@@ -105,7 +120,11 @@ async fn chunks_outside_the_grammar_are_refused_and_the_target_never_sees_their_
         let mut client = balancer.client().await;
         client.send(chunked(body)).await;
         let response = client.response().await;
-        assert_eq!((response.status(), response.header("Connection")), (400, Some("close")), "{body:?}");
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (400, Some("close")),
+            "{body:?}"
+        );
         assert_eq!(client.rest().await, "", "{body:?}");
         let seen = target.accept().await.rest().await;
         assert!(!seen.ends_with("0\\r\\n\\r\\n"), "{body:?}: {seen}");
@@ -116,16 +135,33 @@ async fn chunks_outside_the_grammar_are_refused_and_the_target_never_sees_their_
 async fn a_client_of_http_1_0_is_closed_unless_it_asks_otherwise() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("GET /1 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").await;
+    client
+        .send("GET /1 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+        .await;
     let (mut served, request) = target.serve().await;
     assert_eq!(request.line(), "GET /1 HTTP/1.1");
     assert_eq!(request.header("Connection"), None);
     served.send(ok("one")).await;
     let response = client.response().await;
-    assert_eq!((response.text(), response.header("Connection")), ("one", Some("keep-alive")));
-    let (request, response) = pass(&mut client, "GET /2 HTTP/1.0\r\n\r\n", &mut served, ok("two")).await;
-    assert_eq!(request.header("Host"), Some(&*format!("albedo:{}", balancer.port())));
-    assert_eq!((response.text(), response.header("Connection")), ("two", Some("close")));
+    assert_eq!(
+        (response.text(), response.header("Connection")),
+        ("one", Some("keep-alive"))
+    );
+    let (request, response) = pass(
+        &mut client,
+        "GET /2 HTTP/1.0\r\n\r\n",
+        &mut served,
+        ok("two"),
+    )
+    .await;
+    assert_eq!(
+        request.header("Host"),
+        Some(&*format!("albedo:{}", balancer.port()))
+    );
+    assert_eq!(
+        (response.text(), response.header("Connection")),
+        ("two", Some("close"))
+    );
     assert_eq!(client.rest().await, "");
 }
 
@@ -137,7 +173,10 @@ async fn a_client_that_says_close_is_answered_and_closed() {
     let (mut served, _) = target.serve().await;
     served.send(ok("bye")).await;
     let response = client.response().await;
-    assert_eq!((response.text(), response.header("Connection")), ("bye", Some("close")));
+    assert_eq!(
+        (response.text(), response.header("Connection")),
+        ("bye", Some("close"))
+    );
     assert_eq!(client.rest().await, "");
     assert!(served.is_quiet().await && target.is_left_alone().await);
 }
@@ -146,7 +185,9 @@ async fn a_client_that_says_close_is_answered_and_closed() {
 async fn a_client_that_expects_100_is_told_to_go_on_and_the_target_hears_nothing_of_it() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        .await;
     assert_eq!(client.head().await, "HTTP/1.1 100 Continue");
     client.send("hello").await;
     let (mut served, request) = target.serve().await;
@@ -180,7 +221,10 @@ async fn a_body_that_ends_early_is_refused_and_its_target_connection_closed() {
         assert_eq!(client.response().await.status(), 400, "{request:?}");
         assert_eq!(client.rest().await, "");
         let seen = served.rest().await;
-        assert!(seen.ends_with("hello") || seen.ends_with("hello\\r\\n"), "{seen}");
+        assert!(
+            seen.ends_with("hello") || seen.ends_with("hello\\r\\n"),
+            "{seen}"
+        );
     }
 }
 
@@ -188,7 +232,9 @@ async fn a_body_that_ends_early_is_refused_and_its_target_connection_closed() {
 async fn what_follows_a_body_is_a_request_of_its_own() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello world").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello world")
+        .await;
     let (mut served, request) = target.serve().await;
     assert_eq!(request.raw_body, b"hello");
     served.send(ok("five")).await;
@@ -207,9 +253,16 @@ async fn a_body_that_no_target_wants_is_read_away() {
     let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
     for method in ["GET", "POST"] {
         let length = hidden.len();
-        client.send(format!("{method} /fixed HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{hidden}")).await;
+        client
+            .send(format!(
+                "{method} /fixed HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{hidden}"
+            ))
+            .await;
         let response = client.response().await;
-        assert_eq!((response.text(), response.header("Connection")), ("fixed", Some("keep-alive")));
+        assert_eq!(
+            (response.text(), response.header("Connection")),
+            ("fixed", Some("keep-alive"))
+        );
     }
     client.send(GET).await;
     let (mut served, request) = target.serve().await;
@@ -223,11 +276,19 @@ async fn a_long_body_that_no_target_wants_ends_the_connection() {
     let rule = "{ priority: 1, conditions: [ { path_pattern: [ /fixed ] } ], actions: [ { fixed_response: { status_code: 200, message_body: fixed } } ] }";
     let target = Target::start().await;
     let balancer = LoadBalancer::with_rules(&[target.address()], rule, |_| {}).await;
-    for framing in ["Content-Length: 65537\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+    for framing in [
+        "Content-Length: 65537\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
         let mut client = balancer.client().await;
-        client.send(format!("POST /fixed HTTP/1.1\r\nHost: a\r\n{framing}{GET}")).await;
+        client
+            .send(format!("POST /fixed HTTP/1.1\r\nHost: a\r\n{framing}{GET}"))
+            .await;
         let response = client.response().await;
-        assert_eq!((response.text(), response.header("Connection")), ("fixed", Some("close")));
+        assert_eq!(
+            (response.text(), response.header("Connection")),
+            ("fixed", Some("close"))
+        );
         client.half_close().await;
         assert_eq!(client.rest().await, "");
     }
@@ -238,12 +299,19 @@ async fn a_long_body_that_no_target_wants_ends_the_connection() {
 async fn an_early_answer_without_a_body_lets_the_connection_go_on_behind_the_upload() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
     let mut served = target.accept().await;
     served.head().await;
-    served.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
+    served
+        .send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+        .await;
     let response = client.response().await;
-    assert_eq!((response.status(), response.header("Connection")), (417, Some("keep-alive")));
+    assert_eq!(
+        (response.status(), response.header("Connection")),
+        (417, Some("keep-alive"))
+    );
     client.send(format!("world{GET}")).await;
     let (mut fresh, request) = target.serve().await;
     assert_eq!(request.line(), "GET / HTTP/1.1");
@@ -256,11 +324,15 @@ async fn an_early_answer_without_a_body_lets_the_connection_go_on_behind_the_upl
 async fn an_upload_goes_on_while_an_early_answer_comes() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
     let mut served = target.accept().await;
     served.head().await;
     assert_eq!(served.take(5).await, b"hello");
-    served.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        .await;
     client.head().await;
     assert_eq!(client.take(5).await, b"first");
     client.send("world").await;
@@ -284,9 +356,14 @@ async fn one_empty_line_before_a_request_is_forgiven() {
 async fn a_url_in_the_request_line_wins_over_the_host_header() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send("GET hTTp://b.example:1/p?q HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client
+        .send("GET hTTp://b.example:1/p?q HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
     let (mut served, request) = target.serve().await;
-    assert_eq!((request.line(), request.header("Host")), ("GET /p?q HTTP/1.1", Some("b.example:1")));
+    assert_eq!(
+        (request.line(), request.header("Host")),
+        ("GET /p?q HTTP/1.1", Some("b.example:1"))
+    );
     served.send(ok("fine")).await;
     assert_eq!(client.next(Framed::ByHead).await.unwrap().text(), "fine");
 }
@@ -299,7 +376,16 @@ async fn paths_reach_the_target_as_they_were_sent() {
     let (mut served, _) = target.serve().await;
     served.send(ok("")).await;
     client.response().await;
-    for path in ["/a/../b", "//x", "/%2e%2E/%2f", "/a\\b", "/%00", "/?a=b?c", "/a;b=c", "/'\"<>{}|^`"] {
+    for path in [
+        "/a/../b",
+        "//x",
+        "/%2e%2E/%2f",
+        "/a\\b",
+        "/%00",
+        "/?a=b?c",
+        "/a;b=c",
+        "/'\"<>{}|^`",
+    ] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
         let (seen, _) = pass(&mut client, request, &mut served, ok("")).await;
         assert_eq!(seen.line(), format!("GET {path} HTTP/1.1"));

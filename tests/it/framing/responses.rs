@@ -24,8 +24,14 @@ async fn seen_by_client(request: &str, answer: &str) -> String {
 async fn assert_seen(request: &str, cases: &[(&str, &str)]) {
     for (answer, expected) in cases {
         let answer = answer.replace("D:", "Date: today\r\n");
-        let expected = expected.replace("D:", "Date: today\r\n").escape_ascii_text();
-        assert_eq!(seen_by_client(request, &answer).await, expected, "{answer:?}");
+        let expected = expected
+            .replace("D:", "Date: today\r\n")
+            .escape_ascii_text();
+        assert_eq!(
+            seen_by_client(request, &answer).await,
+            expected,
+            "{answer:?}"
+        );
     }
 }
 
@@ -67,7 +73,11 @@ async fn a_client_of_http_1_1_sees_the_end_of_every_answer() {
             "HTTP/1.1 404 Not Found\r\nD:Content-Length: 2\r\nConnection: close\r\n\r\nno",
         ),
     ];
-    assert_seen("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &cases).await;
+    assert_seen(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        &cases,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -81,12 +91,19 @@ async fn a_client_of_http_1_0_sees_the_end_of_every_answer() {
             "HTTP/1.1 200 OK\r\nD:Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1\r\n!\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nD:Connection: close\r\n\r\nhi!",
         ),
-        ("HTTP/1.1 200 OK\r\nD:\r\nhi", "HTTP/1.1 200 OK\r\nD:Connection: close\r\n\r\nhi"),
+        (
+            "HTTP/1.1 200 OK\r\nD:\r\nhi",
+            "HTTP/1.1 200 OK\r\nD:Connection: close\r\n\r\nhi",
+        ),
     ];
     assert_seen("GET / HTTP/1.0\r\n\r\n", &cases).await;
     let chunked = "HTTP/1.1 200 OK\r\nD:Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let until_close = "HTTP/1.1 200 OK\r\nD:Connection: close\r\n\r\nhi";
-    assert_seen("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &[(chunked, until_close)]).await;
+    assert_seen(
+        "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        &[(chunked, until_close)],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -129,19 +146,36 @@ async fn answers_that_have_no_body_end_with_their_head() {
         ("HEAD", "200 OK\r\nTransfer-Encoding: chunked", None, 200),
         ("HEAD", "200 OK", None, 200),
         ("GET", "204 No Content", None, 204),
-        ("GET", "304 Not Modified\r\nContent-Length: 5", Some("5"), 304),
+        (
+            "GET",
+            "304 Not Modified\r\nContent-Length: 5",
+            Some("5"),
+            304,
+        ),
         ("GET", "304 Not Modified", None, 304),
     ];
     for (method, head, length, status) in cases {
         let mut client = balancer.client().await;
-        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n{GET}")).await;
+        client
+            .send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n{GET}"))
+            .await;
         let (mut served, _) = target.serve().await;
         served.send(format!("HTTP/1.1 {head}\r\n\r\n")).await;
         let response = client.response_to_head().await;
-        assert_eq!((response.status(), response.header("Content-Length")), (status, length), "{head}");
+        assert_eq!(
+            (response.status(), response.header("Content-Length")),
+            (status, length),
+            "{head}"
+        );
         assert_eq!(response.header("Transfer-Encoding"), None, "{head}");
-        assert_eq!(served.request().await.line(), "GET / HTTP/1.1", "{head}: not on the same connection");
-        served.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnext").await;
+        assert_eq!(
+            served.request().await.line(),
+            "GET / HTTP/1.1",
+            "{head}: not on the same connection"
+        );
+        served
+            .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnext")
+            .await;
         assert_eq!(client.response().await.text(), "next", "{head}");
     }
 }
@@ -165,7 +199,9 @@ async fn bytes_beyond_an_answer_are_never_given_to_the_next_client() {
         assert!(client.response().await.status() < 400, "{answer:?}");
         client.send(GET).await;
         let (mut fresh, _) = target.serve().await;
-        fresh.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood").await;
+        fresh
+            .send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\ngood")
+            .await;
         assert_eq!(client.response().await.text(), "good", "{answer:?}");
         assert_eq!(served.rest().await, "");
     }
@@ -183,9 +219,15 @@ async fn a_connection_that_its_target_wants_closed_is_not_used_again() {
     for head in heads {
         client.send(GET).await;
         let (mut served, _) = target.serve().await;
-        served.send(format!("{head}\r\nContent-Length: 2\r\n\r\nhi")).await;
+        served
+            .send(format!("{head}\r\nContent-Length: 2\r\n\r\nhi"))
+            .await;
         let response = client.response().await;
-        assert_eq!((response.text(), response.header("Connection")), ("hi", Some("keep-alive")), "{head}");
+        assert_eq!(
+            (response.text(), response.header("Connection")),
+            ("hi", Some("keep-alive")),
+            "{head}"
+        );
         assert_eq!(served.rest().await, "", "{head}");
     }
 }
@@ -211,7 +253,11 @@ async fn answered(bytes: &[u8]) -> Message {
     let (mut served, _) = target.serve().await;
     served.send(bytes).await;
     let response = client.response().await;
-    assert_eq!(served.rest().await, "", "the connection to the target is closed");
+    assert_eq!(
+        served.rest().await,
+        "",
+        "the connection to the target is closed"
+    );
     response
 }
 
@@ -241,7 +287,11 @@ async fn answers_that_are_not_http_become_502() {
     for answer in answers {
         let response = answered(answer.as_bytes()).await;
         assert_eq!(response.status(), 502, "{answer:?}");
-        assert_eq!(response.header("Connection"), Some("keep-alive"), "{answer:?}");
+        assert_eq!(
+            response.header("Connection"),
+            Some("keep-alive"),
+            "{answer:?}"
+        );
         assert_eq!(response.body.len(), 122, "{answer:?}");
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Client(Wire);
 impl Client {
     pub(super) async fn connect(address: SocketAddr) -> Self {
         let stream = within("a connection", TcpStream::connect(address)).await;
-        Self(Wire::new(stream.unwrap()))
+        Self(Wire::new(stream.expect("a loopback connection")))
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -69,10 +69,10 @@ impl Message {
     }
 
     fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.head
-            .split("\r\n")
-            .skip(1)
-            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?}")))
+        self.head.split("\r\n").skip(1).map(|line| {
+            line.split_once(": ")
+                .unwrap_or_else(|| panic!("no header: {line:?}"))
+        })
     }
 }
 
@@ -145,7 +145,10 @@ impl Wire {
             }
             match self.more("a head").await {
                 Ok(0) | Err(_) if self.unread.is_empty() => return None,
-                Ok(0) => panic!("a head ends early: {:?}", self.unread.escape_ascii().to_string()),
+                Ok(0) => panic!(
+                    "a head ends early: {:?}",
+                    self.unread.escape_ascii().to_string()
+                ),
                 Ok(_) => {}
                 Err(error) => panic!("{error}"),
             }
@@ -217,5 +220,7 @@ fn is_bodiless(status: u16) -> bool {
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
