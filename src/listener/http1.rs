@@ -186,7 +186,9 @@ async fn exchange(
     };
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client));
-    exchange.asked(&request);
+    if listener.access_log.is_some() {
+        exchange.asked(&request);
+    }
     if expectation == Expectation::Continue && connection.body_is_open() {
         // RFC 9110 §10.1.1. ALB answers at once and keeps Expect to itself. A failure shows when the body is read.
         let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
@@ -466,12 +468,7 @@ async fn refuse(
 ) {
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client));
-    let response = proxy::refuse(
-        error,
-        message::Answer::Whole,
-        Version::HTTP_11,
-        &mut exchange,
-    );
+    let response = proxy::refuse(error, message::Answer::Whole, &mut exchange);
     let asked = Asked {
         head_only: false,
         version: Version::HTTP_11,

@@ -202,7 +202,9 @@ async fn answer(
     let whole = message::Answer::to(request.method());
     let response = match read(request) {
         Ok(request) => {
-            record.exchange.asked(&request);
+            if listener.access_log.is_some() {
+                record.exchange.asked(&request);
+            }
             proxy::handle(
                 request,
                 &front.client,
@@ -212,7 +214,7 @@ async fn answer(
             )
             .await
         }
-        Err(error) => proxy::refuse(error, whole, Version::HTTP_2, &mut record.exchange),
+        Err(error) => proxy::refuse(error, whole, &mut record.exchange),
     };
     let Response {
         status,

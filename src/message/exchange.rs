@@ -134,7 +134,8 @@ impl Exchange {
         }
     }
 
-    /// Remembers what a readable head asked for. The clones are references to the head's own bytes.
+    /// Remembers what a readable head asked for; worth its clones, references to the head's own bytes, only where a
+    /// record is kept.
     pub(crate) fn asked(&mut self, request: &Request) {
         self.asked = Some(Asked {
             method: request.method.clone(),

@@ -101,19 +101,19 @@ pub(crate) fn toward_target(
     trace(&mut request.headers, now_epoch_seconds, random)
 }
 
-/// Makes the target's headers those that the client receives. `version` is the client's, `date` is for targets that
-/// send none (RFC 9110 §6.6.1). Server stays the target's. Connection is the listener's affair.
-pub(crate) fn toward_client(headers: &mut HeaderMap, version: Version, date: HeaderValue) {
+/// Makes the target's headers those that the client receives. `date` is for targets that send none
+/// (RFC 9110 §6.6.1). Server stays the target's. Connection is the listener's affair.
+pub(crate) fn toward_client(headers: &mut HeaderMap, date: HeaderValue) {
     let mut leaving = Leaving::default();
     let mut dated = false;
     for name in headers.keys() {
         match name.as_str() {
             "connection" => leaving.nominated_by(headers),
-            "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" => {
+            // Trailers end here, so their announcement does too.
+            "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding"
+            | "upgrade" => {
                 leaving.names.push(name.clone());
             }
-            // HTTP/1.0 knows no trailers to announce.
-            "trailer" if version < Version::HTTP_11 => leaving.names.push(name.clone()),
             "date" => dated = true,
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 mod admit;
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, header};
 
 use crate::action::Hop;
 use crate::message::{
@@ -19,10 +19,10 @@ pub(crate) async fn handle(
     exchange: &mut Exchange,
     alarm: &Alarm,
 ) -> Response {
-    let (version, whole) = (request.version, Answer::to(&request.method));
+    let whole = Answer::to(&request.method);
     match answer(request, client, listener, exchange, alarm).await {
-        Ok(response) => finish(response, version, exchange),
-        Err(error) => refuse(error, whole, version, exchange),
+        Ok(response) => finish(response, exchange),
+        Err(error) => refuse(error, whole, exchange),
     }
 }
 
@@ -50,19 +50,10 @@ async fn answer(
 }
 
 /// The answer to a request that cannot have another.
-pub(crate) fn refuse(
-    error: Error,
-    answer: Answer,
-    version: Version,
-    exchange: &mut Exchange,
-) -> Response {
+pub(crate) fn refuse(error: Error, answer: Answer, exchange: &mut Exchange) -> Response {
     let verdict = error.verdict();
     tracing::debug!(%error, reason = verdict.reason, blame = verdict.blame.as_str(), "answering for ourselves");
-    let mut response = finish(
-        error.into_response(answer, worker::date()),
-        version,
-        exchange,
-    );
+    let mut response = finish(error.into_response(answer, worker::date()), exchange);
     if verdict.connection == ClientConnection::Close {
         response
             .headers
@@ -76,8 +67,8 @@ pub(crate) fn client_gone(exchange: &mut Exchange) {
     exchange.elb_status = Some(Error::ClientClosed.verdict().status);
 }
 
-fn finish(mut response: Response, version: Version, exchange: &mut Exchange) -> Response {
-    headers::toward_client(&mut response.headers, version, worker::date());
+fn finish(mut response: Response, exchange: &mut Exchange) -> Response {
+    headers::toward_client(&mut response.headers, worker::date());
     exchange.elb_status = Some(response.status);
     exchange.response_started = Some(worker::refresh_clock());
     response

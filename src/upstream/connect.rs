@@ -23,14 +23,12 @@ pub(crate) struct Tls {
     pub(crate) name: ServerName<'static>,
 }
 
-/// Opens a connection to the first address that takes one, and says which. Real timers are used here: connecting is rare.
+/// Opens a connection to an address that takes one, and says which. Real timers are used here: connecting is rare.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
     tls: Option<&Tls>,
 ) -> Result<(Stream, SocketAddr), Error> {
-    let (tcp, address) = timeout(CONNECT_TIMEOUT, connect_tcp(addresses))
-        .await
-        .map_err(|_| Error::ConnectTimeout)??;
+    let (tcp, address) = connect_tcp(addresses).await?;
     let Some(tls) = tls else {
         return Ok((Stream::Plain(tcp), address));
     };
@@ -42,15 +40,20 @@ pub(crate) async fn connect(
     Ok((Stream::Client(Box::new(stream)), address))
 }
 
+/// Tries the addresses in turn, from a random one on, so that those of one name share the load. Each has its share of
+/// the time, so that one that swallows packets does not keep the others from being tried.
 async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Error> {
     let mut outcome = Error::NoAddress;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
+    let share = CONNECT_TIMEOUT / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let first = fastrand::usize(..addresses.len().max(1));
+    for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true).map_err(Error::Connect)?;
                 return Ok((tcp, *address));
             }
-            Err(error) => outcome = Error::Connect(error),
+            Ok(Err(error)) => outcome = Error::Connect(error),
+            Err(_elapsed) => outcome = Error::ConnectTimeout,
         }
     }
     Err(outcome)

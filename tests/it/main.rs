@@ -1,5 +1,8 @@
 //! What albedo promises, seen from outside.
-#![expect(clippy::unwrap_used, reason = "a scene that cannot be set is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scene that cannot be set is a failed test"
+)]
 
 mod support;
 
