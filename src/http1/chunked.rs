@@ -48,7 +48,8 @@ enum State {
     DataLf,
     /// At the start of a trailer line.
     TrailerStart,
-    Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
     /// After the CR of the empty line that ends it all.
     EndLf,
@@ -107,12 +108,16 @@ impl Decoder {
             (DataCr, b'\r') => DataLf,
             (DataLf, b'\n') => SizeStart,
             (TrailerStart, b'\r') => EndLf,
-            (TrailerStart | Trailer, b'\n' | 0) => {
+            (TrailerStart | TrailerName, _) if is_token(byte) => self.trailer(TrailerName)?,
+            (TrailerName, b':') => self.trailer(TrailerValue)?,
+            (TrailerStart | TrailerName, _) => {
+                return Err(Malformed::Syntax("a trailer has no name"));
+            }
+            (TrailerValue, b'\r') => TrailerLf,
+            (TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => self.trailer(TrailerValue)?,
+            (TrailerValue, _) => {
                 return Err(Malformed::Syntax("a trailer holds a control character"));
             }
-            (TrailerStart, _) => self.trailer()?,
-            (Trailer, b'\r') => TrailerLf,
-            (Trailer, _) => self.trailer()?,
             (TrailerLf, b'\n') => TrailerStart,
             (EndLf, b'\n') => Done,
             (SizeLf(_) | DataCr | DataLf | TrailerLf | EndLf, _) => {
@@ -128,9 +133,9 @@ impl Decoder {
         Ok(State::Extension(size))
     }
 
-    fn trailer(&mut self) -> Result<State, Malformed> {
+    fn trailer(&mut self, next: State) -> Result<State, Malformed> {
         self.spend()?;
-        Ok(State::Trailer)
+        Ok(next)
     }
 
     fn spend(&mut self) -> Result<(), Malformed> {
@@ -139,6 +144,11 @@ impl Decoder {
         ))?;
         Ok(())
     }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn digit(byte: u8) -> Result<u64, Malformed> {

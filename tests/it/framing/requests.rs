@@ -112,6 +112,10 @@ async fn chunks_outside_the_grammar_are_refused_and_the_target_never_sees_their_
         "5\r\nhello!\r\n0\r\n\r\n",
         "\r\n5\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello\r\n0\r\nX: y\n\r\n",
+        "5\r\nhello\r\n0\r\nX y\r\n\r\n",
+        "5\r\nhello\r\n0\r\n: y\r\n\r\n",
+        "5\r\nhello\r\n0\r\n X: y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n",
         &format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(20_000)),
         &format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "x".repeat(20_000)),
     ];
