@@ -22,4 +22,6 @@ mod control; // who may change things
 mod admin; // the operator's door
 pub mod app; // the builder
 pub mod demo; // the DataRobot table on loopback
-pub mod cli; // the verbs of the command line
+pub mod cli; // the verbs
+#[doc(hidden)]
+pub mod hatch; // for benches and fuzz only

@@ -47,14 +47,9 @@ impl Incoming {
         framing: Framing,
         home: Option<Rc<Home>>,
     ) -> Option<Self> {
-        let reader = match framing {
-            Framing::Empty => {
-                bring_home(connection, home);
-                return None;
-            }
-            Framing::Length(length) => Reader::Length(length),
-            Framing::Chunked => Reader::Chunked(Decoder::new()),
-            Framing::UntilClose => Reader::UntilClose,
+        let Some(reader) = Reader::new(framing) else {
+            bring_home(connection, home);
+            return None;
         };
         connection.body.replace(BodyState::Reading);
         Some(Self {
@@ -122,18 +117,33 @@ impl Incoming {
     }
 
     fn end_if_complete(&mut self) {
-        let complete = match &self.reader {
-            Reader::Length(left) => *left == 0,
-            Reader::Chunked(decoder) => decoder.is_done(),
-            Reader::UntilClose => false,
-        };
-        if complete && let Some(connection) = self.connection.take() {
+        if self.reader.is_complete()
+            && let Some(connection) = self.connection.take()
+        {
             bring_home(connection, self.home.take());
         }
     }
 }
 
 impl Reader {
+    /// `None` where there is nothing to read.
+    fn new(framing: Framing) -> Option<Self> {
+        match framing {
+            Framing::Empty => None,
+            Framing::Length(length) => Some(Self::Length(length)),
+            Framing::Chunked => Some(Self::Chunked(Decoder::new())),
+            Framing::UntilClose => Some(Self::UntilClose),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(decoder) => decoder.is_done(),
+            Self::UntilClose => false,
+        }
+    }
+
     /// How many bytes are to come, where that is known.
     pub(super) fn left(&self) -> Option<u64> {
         match self {
@@ -154,6 +164,36 @@ impl Reader {
             Self::UntilClose => Ok((bytes.len(), bytes)),
         }
     }
+}
+
+/// Reads a body from the start of bytes at hand: what it says, how many of them it takes, and whether that is all of
+/// it. For fuzzing, where there is no connection.
+pub(crate) fn read_body(
+    framing: Framing,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, usize, Completeness), Malformed> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    let Some(mut reader) = Reader::new(framing) else {
+        return Ok((body, at, Completeness::Whole));
+    };
+    while at < bytes.len() && !reader.is_complete() {
+        let (used, piece) = reader.piece(&bytes[at..])?;
+        body.extend_from_slice(piece);
+        at += used;
+    }
+    let completeness = match reader {
+        Reader::UntilClose => Completeness::Whole,
+        _ if reader.is_complete() => Completeness::Whole,
+        _ => Completeness::Part,
+    };
+    Ok((body, at, completeness))
+}
+
+/// Whether a body at hand has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    Whole,
+    Part,
 }
 
 impl Drop for Incoming {

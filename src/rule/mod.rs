@@ -4,6 +4,8 @@
 mod condition;
 mod pattern;
 
+pub(crate) use pattern::{Backslash, Case, Pattern};
+
 use crate::message::{Client, Request};
 use crate::model;
 use condition::{Condition, Subject};

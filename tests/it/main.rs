@@ -8,6 +8,7 @@ mod support;
 
 mod check; // configurations good and bad
 mod shipped_config; // the files of config/
+mod differential; // our reading of requests against another parser's
 mod framing; // raw bytes in, raw bytes out
 mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is

@@ -1,0 +1,94 @@
+//! A hatch into private rooms for fuzz targets, benches and the test against another parser. Promises nothing to
+//! anyone else.
+
+use http::Method;
+use http::header::HeaderMap;
+
+use crate::http1::{
+    self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
+};
+use crate::rule::{Backslash, Case, Pattern};
+
+/// A request as it was read, body and all.
+#[derive(Debug)]
+pub struct Request {
+    /// GET and so on.
+    pub method: Method,
+    /// Path and query, as a target would see them.
+    pub target: Vec<u8>,
+    /// Every header, framing headers too.
+    pub headers: HeaderMap,
+    /// Without chunks.
+    pub body: Vec<u8>,
+}
+
+/// Why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The bytes ended where a request ended.
+    Clean,
+    /// The bytes ended in the middle of a request.
+    Incomplete,
+    /// A request said that it is the last.
+    Closed,
+    /// What comes next is no request.
+    Refused,
+}
+
+/// Reads requests from the start of `bytes` for as long as a connection would.
+pub fn read_requests(mut bytes: &[u8]) -> (Vec<Request>, End) {
+    let mut requests = Vec::new();
+    while !bytes.is_empty() {
+        match read_request(bytes) {
+            Err(_) => return (requests, End::Refused),
+            Ok(None) => return (requests, End::Incomplete),
+            Ok(Some((request, length, persistence))) => {
+                bytes = &bytes[length..];
+                // What follows CONNECT is not HTTP.
+                let is_last =
+                    persistence == Persistence::Close || request.method == Method::CONNECT;
+                requests.push(request);
+                if is_last {
+                    return (requests, End::Closed);
+                }
+            }
+        }
+    }
+    (requests, End::Clean)
+}
+
+fn read_request(bytes: &[u8]) -> Result<Option<(Request, usize, Persistence)>, Malformed> {
+    let Some((head, length)) = parse_request(bytes)? else {
+        return Ok(None);
+    };
+    let (body, used, completeness) = read_body(head.framing, &bytes[length..])?;
+    if completeness == Completeness::Part {
+        return Ok(None);
+    }
+    let request = Request {
+        method: head.method,
+        target: head.target.to_vec(),
+        headers: head.headers,
+        body,
+    };
+    Ok(Some((request, length + used, head.persistence)))
+}
+
+/// Reads one response to `method` and its body; gives how many bytes they take. `None` where it is refused or
+/// incomplete.
+pub fn read_response(bytes: &[u8], method: &Method) -> Option<(Vec<u8>, usize)> {
+    let (head, length) = parse_response(bytes, method).ok()??;
+    let (body, used, completeness) = read_body(head.framing, &bytes[length..]).ok()?;
+    (completeness == Completeness::Whole).then_some((body, length + used))
+}
+
+/// Reads a chunked body; gives it and how many bytes it takes. `None` where it is refused or incomplete.
+pub fn read_chunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (body, used, completeness) = read_body(http1::Framing::Chunked, bytes).ok()?;
+    (completeness == Completeness::Whole).then_some((body, used))
+}
+
+/// Whether a path pattern fits.
+pub fn path_pattern_matches(pattern: &str, path: &[u8]) -> bool {
+    Pattern::compile(pattern, Case::Sensitive, Backslash::Literal).matches(path)
+}
