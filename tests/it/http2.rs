@@ -619,7 +619,7 @@ async fn a_response_nobody_takes_ends_after_the_idle_timeout() {
 
 #[tokio::test]
 async fn an_idle_connection_is_told_to_go_and_closed() {
-    let target = Target::start().await;
+    let target = Target::named("web").await;
     let scene = Scene::with(&target, |config| {
         config.load_balancer.idle_timeout = Duration::from_millis(300);
     })
@@ -639,7 +639,7 @@ async fn an_idle_connection_is_told_to_go_and_closed() {
 
 #[tokio::test]
 async fn a_connection_past_its_time_answers_once_more_and_goes() {
-    let target = Target::start().await;
+    let target = Target::named("web").await;
     let scene = Scene::with(&target, |config| {
         config.load_balancer.client_keep_alive = Duration::from_millis(150);
     })

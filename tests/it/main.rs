@@ -14,6 +14,8 @@ mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
 
+mod dns; // targets by name
+mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
 mod scene; // targets, certificates and clients around a running load balancer
 mod tls; // real handshakes

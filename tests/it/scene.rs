@@ -130,23 +130,26 @@ pub(crate) struct Target {
     accepting: JoinHandle<()>,
 }
 
+/// The status of a target that hears probes and says nothing.
+pub(crate) const SILENCE: u16 = 0;
+
 /// What a target saw, and what it says.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    /// What probes hear.
     pub(crate) status: AtomicU16,
     /// Heads of requests and of probes.
     pub(crate) requests: Mutex<Vec<String>>,
     pub(crate) probes: Mutex<Vec<String>>,
-    /// Connections that are open now.
+    /// Connections that are open now and are not probes'.
     pub(crate) open: AtomicUsize,
 }
 
 impl Target {
-    /// Answers every request with its path, and keeps the connection.
-    pub(crate) async fn start() -> Self {
-        Self::playing(async |head, mut client| {
-            let path = head.split(' ').nth(1).unwrap_or_default();
-            client.answer(path).await;
+    /// Answers every request with its name, and keeps the connection.
+    pub(crate) async fn named(name: &'static str) -> Self {
+        Self::playing(move |_, mut client| async move {
+            client.answer(name).await;
             Some(client)
         })
         .await
@@ -232,9 +235,7 @@ async fn accept<F>(
                     Err(_) => return,
                 },
             };
-            seen.open.fetch_add(1, Ordering::Relaxed);
             play(client, &seen, part).await;
-            seen.open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
@@ -243,10 +244,14 @@ async fn play<F>(mut client: Conversation, seen: &Seen, part: impl Part<F>)
 where
     F: Future<Output = Option<Conversation>>,
 {
+    let mut open = None;
     while let Some(head) = client.head().await {
         if head.contains("ELB-HealthChecker") {
             let status = seen.status.load(Ordering::Relaxed);
             seen.probes.lock().unwrap().push(head);
+            if status == SILENCE {
+                return drop(client.end().await);
+            }
             client
                 .say(format!(
                     "HTTP/1.1 {status} Probed\r\nContent-Length: 0\r\n\r\n"
@@ -254,11 +259,28 @@ where
                 .await;
             return;
         }
+        open.get_or_insert_with(|| Open::count(&seen.open));
         seen.requests.lock().unwrap().push(head.clone());
         match part(head, client).await {
             Some(next) => client = next,
             None => return,
         }
+    }
+}
+
+/// One in a target's count of open connections.
+struct Open<'a>(&'a AtomicUsize);
+
+impl<'a> Open<'a> {
+    fn count(open: &'a AtomicUsize) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -145,7 +145,7 @@ async fn a_client_that_sends_one_byte_is_gone_after_ten_seconds() {
 async fn a_session_resumes_at_its_own_listener_and_at_no_other() {
     let authority = Authority::new();
     let certificate = authority.sign(&["web.example"]);
-    let target = Target::start().await;
+    let target = Target::named("web").await;
     let doors = [https("web", &[&certificate]), https("web", &[&certificate])];
     let mut two_workers = config(doors, [group("web", &[target.address])]);
     two_workers.workers = crate::scene::workers(2);
