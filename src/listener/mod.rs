@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::socket::Claim;
 use crate::drain::Drain;
 use crate::model;
 use crate::snapshot::{ListenerId, Snapshot};
@@ -33,6 +34,8 @@ const POOL_SWEEP: Duration = Duration::from_secs(1);
 pub(crate) struct Listeners {
     workers: Vec<Worker>,
     open: Vec<Open>,
+    /// Ports of closed listeners whose sockets or connections may still be there.
+    closing: Vec<(u16, Weak<AtomicUsize>)>,
     next_id: u32,
 }
 
@@ -123,11 +126,13 @@ impl Listeners {
         Ok(Self {
             workers,
             open: Vec::new(),
+            closing: Vec::new(),
             next_id: 0,
         })
     }
 
-    /// Finds or binds the sockets of every listener, in order; nothing accepts yet.
+    /// Finds or binds the sockets of every listener, in order; nothing accepts yet. A listener on any free port keeps
+    /// the port that it found.
     ///
     /// # Errors
     /// The first port that could not be bound; what was bound before is closed again.
@@ -136,15 +141,13 @@ impl Listeners {
         listeners: &[model::Listener],
     ) -> Result<Vec<Prepared>, BindError> {
         let mut prepared = Vec::with_capacity(listeners.len());
+        let mut running = self.open.clone();
         for listener in listeners {
             let asked = (listener.address, listener.port);
-            let running = self
-                .open
-                .iter()
-                .find(|open| open.asked == asked && listener.port != 0);
-            prepared.push(match running {
-                Some(open) => Prepared::Running(open.clone()),
-                None => self.bind(asked).map_err(|error| BindError {
+            let known = running.iter().position(|open| open.asked == asked);
+            prepared.push(match known {
+                Some(index) => Prepared::Running(running.remove(index)),
+                None => self.bind(asked, &prepared).map_err(|error| BindError {
                     port: listener.port,
                     error,
                 })?,
@@ -153,9 +156,14 @@ impl Listeners {
         Ok(prepared)
     }
 
-    fn bind(&mut self, asked: (Option<IpAddr>, u16)) -> io::Result<Prepared> {
+    fn bind(
+        &mut self,
+        asked: (Option<IpAddr>, u16),
+        prepared: &[Prepared],
+    ) -> io::Result<Prepared> {
         let (address, port) = asked;
-        let sockets = socket::bind(address, port, self.workers.len())?;
+        let claim = self.claim(port, prepared);
+        let sockets = socket::bind(address, port, self.workers.len(), claim)?;
         let address = sockets[0].local_addr()?;
         self.next_id += 1;
         let open = Open {
@@ -165,6 +173,20 @@ impl Listeners {
             connections: Arc::default(),
         };
         Ok(Prepared::Bound(open, sockets))
+    }
+
+    /// Workers close sockets in their own time, and a listener may move from one address to another on its port.
+    fn claim(&mut self, port: u16, prepared: &[Prepared]) -> Claim {
+        self.closing.retain(|(_, rest)| rest.strong_count() > 0);
+        let open = self.open.iter().chain(prepared.iter().map(Prepared::open));
+        let mut ours = open
+            .map(|open| open.address.port())
+            .chain(self.closing.iter().map(|(port, _)| *port));
+        if port == 0 || ours.any(|ours| ours == port) {
+            Claim::Shared
+        } else {
+            Claim::Sole
+        }
     }
 
     /// Opens what was bound and closes what is not among the prepared. The snapshot that knows them is current by now.
@@ -191,6 +213,8 @@ impl Listeners {
             for worker in &self.workers {
                 worker.tell(Command::Close { id: gone.id });
             }
+            let rest = Arc::downgrade(&gone.connections);
+            self.closing.push((gone.address.port(), rest));
         }
         self.open = open;
     }

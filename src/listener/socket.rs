@@ -8,6 +8,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Whether somebody may have the port already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nobody may.
+    Sole,
+    /// This load balancer itself has it, on another address or in a listener that is closing.
+    Shared,
+}
+
 /// Binds `count` sockets to one port, which the kernel shares between workers by connection. Port 0 takes a free one.
 ///
 /// # Errors
@@ -16,13 +25,14 @@ pub(super) fn bind(
     address: Option<IpAddr>,
     port: u16,
     count: usize,
+    claim: Claim,
 ) -> io::Result<Vec<TcpListener>> {
     let first = match address {
-        Some(address) => open(SocketAddr::new(address, port))?,
+        Some(address) => open_first(SocketAddr::new(address, port), claim)?,
         // One socket for IPv6 and IPv4; a system without IPv6 serves IPv4.
-        None => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
+        None => match open_first((Ipv6Addr::UNSPECIFIED, port).into(), claim) {
             Err(error) if error.raw_os_error() == Some(ADDRESS_FAMILY_UNSUPPORTED) => {
-                open((Ipv4Addr::UNSPECIFIED, port).into())?
+                open_first((Ipv4Addr::UNSPECIFIED, port).into(), claim)?
             }
             outcome => outcome?,
         },
@@ -35,10 +45,30 @@ pub(super) fn bind(
     Ok(sockets)
 }
 
+/// What lets workers share a port would let another albedo of the same user share it, too, and each would serve some
+/// of the other's clients. So a socket that shares nothing asks first; it is gone before ours listen.
+fn open_first(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
+    if claim == Claim::Sole {
+        socket(address)?.bind(&address.into())?;
+    }
+    open(address)
+}
+
 /// `EAFNOSUPPORT` on Linux.
 const ADDRESS_FAMILY_UNSUPPORTED: i32 = 97;
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit it: one system call less for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -47,12 +77,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    // Connections of a process that has ended must not keep the port.
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    // Accepted sockets inherit it: one system call less for each connection.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
