@@ -54,7 +54,7 @@ async fn a_target_goes_through_the_states_that_elbv2_tells() {
 }
 
 #[tokio::test]
-async fn a_target_is_registered_until_its_first_probe_ends_and_one_pass_is_enough() {
+async fn a_target_is_initial_until_its_first_probe_ends_and_one_pass_is_enough() {
     let target = Target::named("web").await;
     target.set_status(SILENCE);
     let mut web = group("web", &[target.address]);
@@ -68,10 +68,10 @@ async fn a_target_is_registered_until_its_first_probe_ends_and_one_pass_is_enoug
     until("the first probe is there", || target.probes() == 1).await;
     let status = target_status(&running, "web", 0);
     assert_eq!(status.state, "initial");
-    assert_eq!(status.reason.unwrap(), "Elb.RegistrationInProgress");
+    assert_eq!(status.reason.unwrap(), "Elb.InitialHealthChecking");
     assert_eq!(
         status.description.unwrap(),
-        "Target registration is in progress"
+        "Initial health checks in progress"
     );
     target.set_status(200);
     becomes(&running, "healthy", None).await;
