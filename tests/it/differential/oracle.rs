@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Asserts that both parsers read these bytes alike, or that ours refuses them.
-pub(super) fn assert_agreement(bytes: &[u8]) {
+pub(crate) fn assert_agreement(bytes: &[u8]) {
     let (ours, end) = read_requests(bytes);
     let theirs = read_with_hyper(bytes);
     let shown = text(bytes);

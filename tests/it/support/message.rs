@@ -197,7 +197,7 @@ impl Wire {
     }
 
     /// Whether nothing came that was not read yet.
-    pub(super) async fn is_quiet(&mut self) -> bool {
+    pub(super) async fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let peeked = poll_fn(|cx| {
             let mut byte = ReadBuf::new(&mut byte);

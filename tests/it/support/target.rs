@@ -64,7 +64,7 @@ impl Served {
     }
 
     /// Whether nothing came that was not read yet.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
+    pub(crate) async fn is_quiet(&self) -> bool {
         self.0.is_quiet().await
     }
 
