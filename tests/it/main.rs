@@ -17,5 +17,6 @@ mod timeouts; // what happens when somebody falls silent
 mod dns; // targets by name
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
+mod lifecycle; // start, change and end
 mod scene; // targets, certificates and clients around a running load balancer
 mod tls; // real handshakes
