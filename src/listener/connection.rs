@@ -3,19 +3,19 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::{http1, http2};
 use crate::drain::Drain;
@@ -161,7 +161,8 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
     let stream = match &listener.tls {
         None => Stream::Plain(tcp),
         // Boxed: a handshake is large and short, the connection after it small and long.
-        Some(config) => match Box::pin(handshake(tcp, peer, Arc::clone(config), &listener)).await {
+        Some(config) => match Box::pin(handshake(tcp, Arc::clone(config), &front, &listener)).await
+        {
             Some(stream) => stream,
             None => return,
         },
@@ -203,44 +204,53 @@ enum Speaks {
 /// The handshake, first byte to last, under one limit; `None` when the connection is over.
 async fn handshake(
     tcp: TcpStream,
-    peer: SocketAddr,
     config: Arc<rustls::ServerConfig>,
+    front: &Front,
     listener: &Listener,
 ) -> Option<Stream> {
-    let accept = async {
-        // Asked first: when rustls meets something else it answers with an alert, and then it is too late for words.
-        if speaks_tls(&tcp).await? {
-            let tls = TlsAcceptor::from(config).accept(tcp).await?;
-            Ok(Greeted::Tls(Box::new(tls)))
-        } else {
-            io::Result::Ok(Greeted::InClear(tcp))
+    let alarm = Alarm::new();
+    let deadline = worker::now() + HANDSHAKE_TIMEOUT;
+    match alarm
+        .race(deadline, |cx| poll_greeting(&tcp, front, cx))
+        .await
+    {
+        Some(Greeting::Tls) => {
+            let mut accept = pin!(TlsAcceptor::from(config).accept(tcp));
+            let outcome = alarm.race(deadline, |cx| accept.as_mut().poll(cx)).await;
+            if let Some(Ok(tls)) = outcome {
+                return Some(Stream::Server(Box::new(tls)));
+            }
         }
-    };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
-        Ok(Ok(Greeted::Tls(tls))) => return Some(Stream::Server(tls)),
-        Ok(Ok(Greeted::InClear(tcp))) => {
-            listener.metrics.tls_errors.increment(1);
-            answer_in_clear(tcp, peer).await;
-        }
-        Ok(Err(_)) | Err(_) => listener.metrics.tls_errors.increment(1),
+        Some(Greeting::InClear) => answer_in_clear(tcp, front.client.peer).await,
+        Some(Greeting::None) => return None,
+        None => {}
     }
+    listener.metrics.tls_errors.increment(1);
     None
 }
 
-/// What came of a greeting.
-enum Greeted {
-    Tls(Box<TlsStream<TcpStream>>),
+/// How a client begins.
+enum Greeting {
+    Tls,
     /// Most likely somebody typed `http://`.
-    InClear(TcpStream),
+    InClear,
+    /// It left without a word, or is to go before it said one.
+    None,
 }
 
-/// Whether the first byte begins a TLS record (RFC 8446 §5.1, content types).
-async fn speaks_tls(tcp: &TcpStream) -> io::Result<bool> {
+/// Looks at the first byte and leaves it. Asked before rustls is: when that meets something else it answers with an
+/// alert, and then it is too late for words.
+fn poll_greeting(tcp: &TcpStream, front: &Front, cx: &mut Context<'_>) -> Poll<Greeting> {
     let mut first = [0];
-    match tcp.peek(&mut first).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok((20..=24).contains(&first[0])),
-    }
+    let greeting = match tcp.poll_peek(cx, &mut ReadBuf::new(&mut first)) {
+        Poll::Pending if front.is_draining() => Greeting::None,
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(Ok(0) | Err(_)) => Greeting::None,
+        // RFC 8446 §5.1: content types of TLS records.
+        Poll::Ready(Ok(_)) if (20..=24).contains(&first[0]) => Greeting::Tls,
+        Poll::Ready(Ok(_)) => Greeting::InClear,
+    };
+    Poll::Ready(greeting)
 }
 
 /// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands.

@@ -245,6 +245,35 @@ async fn the_end_finishes_what_is_in_flight_and_takes_nothing_new() {
     soon("the load balancer is down", shutdown).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_client_that_said_nothing_holds_up_no_end() {
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let doors = [http("web"), https("web", &[&certificate])];
+    let running = start(config(doors, [group("web", &[])])).await;
+    let mut silent = Vec::new();
+    for address in running.listeners() {
+        silent.push(Conversation::to(address).await);
+    }
+    until("both are connected", || {
+        let listeners = running.status().listeners;
+        listeners.iter().all(|listener| listener.connections == 1)
+    })
+    .await;
+    let began = Instant::now();
+
+    running.shutdown().await;
+
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    for client in &mut silent {
+        assert_eq!(client.end().await, "");
+    }
+}
+
 async fn until_refused(address: SocketAddr) {
     soon("new connections are refused", async {
         while TcpStream::connect(address).await.is_ok() {
