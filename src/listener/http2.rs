@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Version, header};
+use http::{HeaderMap, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{Current, Front};
 use crate::http1::Casing;
 use crate::message::{
-    self, Body, Broken, Error, Exchange, Kind, Outstanding, Request, Response, Size,
+    self, Body, Broken, Error, Exchange, Http2Body, Kind, Outstanding, Request, Response, Size,
 };
 use crate::proxy;
 use crate::worker::{self, Alarm};
@@ -197,10 +197,11 @@ async fn answer(
         exchange,
         listener: Rc::clone(&listener),
         outstanding: None,
+        received: Rc::default(),
         _stream: stream,
     };
     let whole = message::Answer::to(request.method());
-    let response = match read(request) {
+    let response = match read(request, Rc::clone(&record.received)) {
         Ok(request) => {
             if listener.access_log.is_some() {
                 record.exchange.asked(&request);
@@ -224,6 +225,7 @@ async fn answer(
         ..
     } = response;
     record.outstanding = outstanding;
+    record.exchange.sent_bytes = fields_size(&headers);
     let outgoing = Outgoing {
         body,
         record,
@@ -238,7 +240,11 @@ async fn answer(
 }
 
 /// Our request from hyper's: the target as sent, one host, no second opinion about framing.
-fn read(request: http::Request<hyper::body::Incoming>) -> Result<Request, Error> {
+fn read(
+    request: http::Request<hyper::body::Incoming>,
+    received: Rc<Cell<u64>>,
+) -> Result<Request, Error> {
+    received.set(request_size(&request));
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     let host = headers.remove(header::HOST);
@@ -275,9 +281,33 @@ fn read(request: http::Request<hyper::body::Incoming>) -> Result<Request, Error>
         body: if body.is_end_stream() {
             Body::Empty
         } else {
-            Body::Http2(body)
+            Body::Http2(Http2Body {
+                incoming: body,
+                received,
+            })
         },
     })
+}
+
+/// Bytes of a request's head before HPACK made them fewer.
+fn request_size(request: &http::Request<hyper::body::Incoming>) -> u64 {
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(1, |target| target.as_str().len());
+    let authority = request
+        .uri()
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let line = request.method().as_str().len() + target + authority;
+    line as u64 + fields_size(request.headers())
+}
+
+fn fields_size(headers: &HeaderMap) -> u64 {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().len() + value.len()) as u64)
+        .sum()
 }
 
 /// What is recorded when a stream ends, however it ends.
@@ -286,6 +316,8 @@ struct Record {
     exchange: Exchange,
     listener: Rc<Current>,
     outstanding: Option<Outstanding>,
+    /// Head and body, as they came out of HPACK and frames.
+    received: Rc<Cell<u64>>,
     _stream: InUse,
 }
 
@@ -294,6 +326,7 @@ impl Drop for Record {
         if self.exchange.elb_status.is_none() {
             proxy::client_gone(&mut self.exchange);
         }
+        self.exchange.received_bytes = self.received.get();
         self.listener.finish(&mut self.exchange);
     }
 }

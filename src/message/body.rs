@@ -1,7 +1,9 @@
 //! What follows a head: nothing, bytes at hand, or bytes still to come. Pieces are lent, not given, so that a body
 //! passes from socket to socket without a copy that anyone owns.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -21,9 +23,16 @@ pub(crate) enum Body {
     /// Content from an HTTP/1.1 connection.
     Http1(http1::Incoming),
     /// Content from an HTTP/2 stream.
-    Http2(hyper::body::Incoming),
+    Http2(Http2Body),
     /// A response that began before its request had ended: the rest of the request goes on beside it.
     Duplex(Box<Duplex>),
+}
+
+/// Content from an HTTP/2 stream, and the count of what came.
+#[derive(Debug)]
+pub(crate) struct Http2Body {
+    pub(crate) incoming: hyper::body::Incoming,
+    pub(crate) received: Rc<Cell<u64>>,
 }
 
 /// A response on its way down while its request is still on its way up.
@@ -65,7 +74,7 @@ impl Body {
             Self::Empty => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Http1(incoming) => incoming.remaining(),
-            Self::Http2(incoming) => incoming.size_hint().exact(),
+            Self::Http2(body) => body.incoming.size_hint().exact(),
             Self::Duplex(duplex) => duplex.response.remaining(),
         };
         known.map_or(Size::Unknown, Size::Known)
@@ -77,7 +86,7 @@ impl Body {
             Self::Empty => true,
             Self::Full(_) => false,
             Self::Http1(incoming) => incoming.is_done(),
-            Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(body) => body.incoming.is_end_stream(),
             Self::Duplex(duplex) => duplex.response.is_done(),
         }
     }
@@ -96,12 +105,13 @@ impl Body {
                 Poll::Ready(Ok(Some(outcome)))
             }
             Self::Http1(incoming) => incoming.poll_lend(cx, take).map_err(Broken::from),
-            Self::Http2(incoming) => loop {
+            Self::Http2(Http2Body { incoming, received }) => loop {
                 // Trailers are dropped, as ALB drops those of HTTP/1.1.
                 match ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()? {
                     None => return Poll::Ready(Ok(None)),
                     Some(frame) => match frame.data_ref() {
                         Some(data) if !data.is_empty() => {
+                            received.set(received.get() + data.len() as u64);
                             return Poll::Ready(Ok(Some(take(cx, data))));
                         }
                         _ => {}

@@ -10,7 +10,7 @@ mod outstanding;
 mod trace_id;
 mod upload;
 
-pub(crate) use body::{Body, Broken, Duplex, Size};
+pub(crate) use body::{Body, Broken, Duplex, Http2Body, Size};
 pub(crate) use client::{Client, TlsFacts};
 pub(crate) use error::{Answer, ClientConnection, Error, HTML, own_response, page, reason_phrase};
 pub(crate) use exchange::{Action, Asked, ConnectionId, Exchange, Kind, MatchedRule};

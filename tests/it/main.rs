@@ -10,6 +10,7 @@ mod check; // configurations good and bad
 mod shipped_config; // the files of config/
 mod differential; // our reading of requests against another parser's
 mod framing; // raw bytes in, raw bytes out
+mod access_log; // what is written down of a request
 mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent

@@ -1,0 +1,77 @@
+//! What is written down of a request, whichever HTTP brought it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink};
+use serde_json::Value;
+
+use crate::scene::{
+    Authority, Content, Conversation, Target, config, group, http, http2, https, read, request,
+    start, until,
+};
+
+/// Records of a log, as many as are wanted, once they are there.
+async fn records(file: &Path, count: usize) -> Vec<Value> {
+    let lines = || std::fs::read_to_string(file).unwrap_or_default();
+    until("the records are there", || lines().lines().count() >= count).await;
+    lines()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn number(record: &Value, field: &str) -> u64 {
+    record[field].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn heads_and_bodies_are_counted_over_both_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let target = Target::named("web").await;
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let mut config = config(
+        [http("web"), https("web", &[&certificate])],
+        [group("web", &[target.address])],
+    );
+    config.target_groups[0].health_check.interval = Duration::from_secs(60);
+    let (sink, format) = (AccessLogSink::File(file.clone()), AccessLogFormat::Json);
+    config.load_balancer.access_log = Some(AccessLog { sink, format });
+    let running = start(config).await;
+
+    let mut plain = Conversation::to(running.listeners()[0]).await;
+    let head = "POST /plain HTTP/1.1\r\nHost: web.example\r\nContent-Length: 1000\r\n\r\n";
+    plain.ask(&format!("{head}{}", "x".repeat(1000))).await;
+    let client = http2(running.listeners()[1], &authority).await;
+    let posted = request("POST", "/h2", Content::whole("x".repeat(1000)));
+    read(client.send_request(posted).await.unwrap().into_body())
+        .await
+        .unwrap();
+
+    let records = records(&file, 2).await;
+    assert_eq!(
+        number(&records[0], "received_bytes"),
+        head.len() as u64 + 1000
+    );
+    assert_eq!(
+        (&records[0]["type"], &records[1]["type"]),
+        (&"http".into(), &"h2".into())
+    );
+    assert!(
+        number(&records[1], "received_bytes") > 1000,
+        "{}",
+        records[1]
+    );
+    for record in &records {
+        assert_eq!(
+            record["client"].as_str().unwrap().split(':').next(),
+            Some("127.0.0.1")
+        );
+        assert!(
+            number(record, "sent_bytes") > 3,
+            "the head counts too: {record}"
+        );
+    }
+}
