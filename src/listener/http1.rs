@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode, Version, header};
 
@@ -30,8 +30,8 @@ const DISCARD_MAX: u64 = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_MAX: u64 = 256 * 1024;
 
-/// A client that ends its sending side this soon after a request has asked all it wants and reads on (`nc -N`); one
-/// that does so later has given up.
+/// A client that ends its sending side this soon after the last byte of a request has asked all it wants and reads on
+/// (`nc -N`); one that does so later has given up.
 const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(250);
 
 /// Most bytes of pipelined requests read ahead while one is answered.
@@ -194,9 +194,8 @@ async fn exchange(
         let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
             .await;
     }
-    let began = exchange.started;
     let handling = proxy::handle(request, &front.client, &listener, &mut exchange, alarm);
-    let outcome = match unless_gone(connection, began, handling).await {
+    let outcome = match unless_gone(connection, handling).await {
         Some(response) => {
             let persistence = persistence_after(&asked, &response, connection, front, &listener);
             let written = write(
@@ -269,11 +268,7 @@ struct Asked {
 
 /// Waits for an answer, or for the client to give up waiting for it: `None` then, and the work is dropped where it
 /// stands, which closes the connection to the target.
-async fn unless_gone<T>(
-    connection: &Connection,
-    began: Instant,
-    handling: impl Future<Output = T>,
-) -> Option<T> {
+async fn unless_gone<T>(connection: &Connection, handling: impl Future<Output = T>) -> Option<T> {
     let mut handling = std::pin::pin!(handling);
     let mut watching = true;
     poll_fn(|cx| {
@@ -282,10 +277,11 @@ async fn unless_gone<T>(
         }
         // While a body is open its reader sees the end itself.
         while watching && !connection.body_is_open() && connection.unread_len() < READ_AHEAD_MAX {
+            let last_byte = connection.last_active();
             match connection.poll_read_ahead(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) if worker::refresh_clock() < began + HALF_CLOSE_WINDOW => {
+                Poll::Ready(Ok(0)) if worker::refresh_clock() < last_byte + HALF_CLOSE_WINDOW => {
                     watching = false
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),

@@ -139,6 +139,24 @@ async fn a_slow_upload_lives_as_long_as_bytes_come() {
 }
 
 #[tokio::test]
+async fn a_client_may_end_its_side_behind_a_slow_upload() {
+    let (target, balancer) = one_target().await;
+    let mut client = balancer.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        .await;
+    for byte in b"slowly".chunks(1) {
+        pause().await;
+        client.send(byte).await;
+    }
+    client.half_close().await;
+    let (mut served, request) = target.serve().await;
+    assert_eq!(request.text(), "slowly");
+    served.send(ok("got it")).await;
+    assert_eq!(client.response().await.text(), "got it");
+}
+
+#[tokio::test]
 async fn a_slow_download_lives_as_long_as_bytes_come() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;

@@ -204,11 +204,14 @@ async fn a_client_that_expects_100_is_told_to_go_on_and_the_target_hears_nothing
 async fn a_client_that_has_sent_all_it_wants_may_end_its_side() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
-    client.send(GET).await;
+    client.send(GET.repeat(3)).await;
     client.half_close().await;
-    let (mut served, _) = target.serve().await;
-    served.send(ok("here you are")).await;
-    assert_eq!(client.response().await.text(), "here you are");
+    let mut served = target.accept().await;
+    for body in ["one", "two", "three"] {
+        served.request().await;
+        served.send(ok(body)).await;
+        assert_eq!(client.response().await.text(), body);
+    }
     assert_eq!(client.rest().await, "");
 }
 
