@@ -10,7 +10,6 @@ use crate::message::{Action, Exchange};
 use crate::rule::Rules;
 use crate::target::stickiness::Keys;
 use crate::telemetry::{AccessLog, ListenerMetrics};
-use crate::worker;
 
 /// Tells listeners apart across generations; a listener keeps its number for as long as its sockets are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +58,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// Counts and records an exchange that has come to its end.
     pub(crate) fn finish(&self, exchange: &mut Exchange) {
-        exchange.finished = Some(worker::refresh_clock());
+        exchange.finished = Some(exchange.moment());
         self.count(exchange);
         if let Some(log) = &self.access_log {
             log.record(exchange);

@@ -47,11 +47,6 @@ pub(crate) fn refresh_clock() -> Instant {
     now
 }
 
-/// The wall clock, read afresh: for records that people compare with other machines' records.
-pub(crate) fn system_now() -> SystemTime {
-    SystemTime::now()
-}
-
 /// Seconds since 1970, at most a tick old.
 pub(crate) fn epoch_seconds() -> u32 {
     EPOCH_SECONDS.get().unwrap_or_else(read_wall_clock)

@@ -42,13 +42,17 @@ impl Forward {
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
         exchange.action = message::Action::Forward;
-        exchange.target_group = Some(self.group.name().clone());
+        if exchange.is_kept() {
+            exchange.target_group = Some(self.group.name().clone());
+        }
         let (seconds, random) = (
             worker::epoch_seconds(),
             [fastrand::u64(..), fastrand::u64(..)],
         );
         headers::toward_target(&mut request, hop.client, hop.forwarding, seconds, random)?;
-        exchange.trace_id = headers::trace_id(&request);
+        if exchange.is_kept() {
+            exchange.trace_id = headers::trace_id(&request);
+        }
         let mark = self
             .group
             .lb_cookie()
@@ -60,7 +64,6 @@ impl Forward {
                 break;
             };
             tried.push(lease.pool());
-            exchange.target = lease.upstream().addresses().first().copied();
             match upstream::send(lease.upstream(), &mut request, hop.idle_timeout, hop.alarm).await
             {
                 Ok(mut answer) => {
@@ -69,6 +72,7 @@ impl Forward {
                 }
                 Err(failure) => {
                     self.count_failure(&failure.error);
+                    exchange.target = lease.upstream().addresses().first().copied();
                     let again = may_go_elsewhere(&failure, &request.method);
                     outcome = meaning(failure.error);
                     if !again {
@@ -77,7 +81,7 @@ impl Forward {
                 }
             }
         }
-        exchange.response_head = Some(worker::refresh_clock());
+        exchange.response_head = Some(exchange.moment());
         Err(outcome)
     }
 
@@ -111,7 +115,7 @@ impl Forward {
         } = answer;
         exchange.target = Some(address);
         exchange.request_sent = Some(sent_at);
-        exchange.response_head = Some(worker::refresh_clock());
+        exchange.response_head = Some(exchange.moment());
         exchange.target_status = Some(response.status);
         self.group.metrics.requests.increment(1);
         self.group.metrics.count_response(response.status);

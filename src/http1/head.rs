@@ -80,13 +80,19 @@ fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| Malformed::Syntax("the method is not a token"))?;
     let version = version_of(minor);
-    let (headers, casing) = read_headers(head, parsed.headers)?;
+    let (headers, casing, notable) = read_headers(head, parsed.headers)?;
     let (target, named) = split_target(&method, head.slice_ref(target.as_bytes()))?;
     Ok(RequestHead {
         authority: check_host(version, &headers, named)?,
-        framing: Framing::of_request(&method, version, &headers)?,
-        persistence: persistence(version, &headers),
-        expectation: expectation(version, &headers)?,
+        framing: match notable.framing {
+            Presence::There => Framing::of_request(&method, version, &headers)?,
+            Presence::Absent => Framing::Empty,
+        },
+        persistence: persistence(version, &headers, notable.connection),
+        expectation: match notable.expect {
+            Presence::There => expectation(version, &headers)?,
+            Presence::Absent => Expectation::Nothing,
+        },
         method,
         target,
         version,
@@ -159,13 +165,15 @@ pub(super) fn refusal(error: httparse::Error) -> Malformed {
     }
 }
 
-/// Fields into the map, spellings beside it.
+/// Fields into the map, spellings beside it, and which of the headers that rule a connection are there at all: most
+/// messages have one of them or none, and not looking up the others is worth more than it looks.
 pub(super) fn read_headers(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
-) -> Result<(HeaderMap, Casing), Malformed> {
+) -> Result<(HeaderMap, Casing, Notable), Malformed> {
     let mut headers = HeaderMap::with_capacity(fields.len() + ROOM_FOR_OURS);
     let mut casing = Casing::default();
+    let mut notable = Notable::default();
     for field in fields {
         if field.name.len() + field.value.len() > HEADER_MAX {
             return Err(Malformed::HeadTooLarge);
@@ -174,10 +182,40 @@ pub(super) fn read_headers(
             .map_err(|_| Malformed::Syntax("a header name is not a token"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| Malformed::Syntax("a header value holds a control character"))?;
+        notable.notice(&name);
         casing.remember(&name, field.name.as_bytes());
         headers.append(name, value);
     }
-    Ok((headers, casing))
+    Ok((headers, casing, notable))
+}
+
+/// Which headers that rule a connection a head has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Notable {
+    /// Content-Length or Transfer-Encoding.
+    framing: Presence,
+    pub(super) connection: Presence,
+    expect: Presence,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Presence {
+    #[default]
+    Absent,
+    There,
+}
+
+impl Notable {
+    fn notice(&mut self, name: &HeaderName) {
+        // Standard names are compared as numbers.
+        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
+            self.framing = Presence::There;
+        } else if name == header::CONNECTION {
+            self.connection = Presence::There;
+        } else if name == header::EXPECT {
+            self.expect = Presence::There;
+        }
+    }
 }
 
 /// Headers that a hop adds: X-Forwarded-For, -Proto, -Port, X-Amzn-Trace-Id. Reserved so that the map never grows.
@@ -276,7 +314,18 @@ fn is_host(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9112 §9.3: HTTP/1.1 persists unless it says close, HTTP/1.0 only if it says keep-alive.
-pub(super) fn persistence(version: Version, headers: &HeaderMap) -> Persistence {
+pub(super) fn persistence(
+    version: Version,
+    headers: &HeaderMap,
+    connection: Presence,
+) -> Persistence {
+    if connection == Presence::Absent {
+        return if version == Version::HTTP_10 {
+            Persistence::Close
+        } else {
+            Persistence::KeepAlive
+        };
+    }
     let says = |option: &str| {
         headers.get_all(header::CONNECTION).iter().any(|value| {
             value

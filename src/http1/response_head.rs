@@ -55,10 +55,10 @@ fn read_response(head: &Bytes, method: &Method) -> Result<ResponseHead, Malforme
     let status = StatusCode::from_u16(code)
         .map_err(|_| Malformed::Syntax("the status code is below 100"))?;
     let version = version_of(minor);
-    let (headers, casing) = read_headers(head, parsed.headers)?;
+    let (headers, casing, notable) = read_headers(head, parsed.headers)?;
     Ok(ResponseHead {
         framing: Framing::of_response(method, status, version, &headers)?,
-        persistence: persistence(version, &headers),
+        persistence: persistence(version, &headers, notable.connection),
         status,
         headers,
         casing,

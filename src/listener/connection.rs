@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
@@ -111,14 +111,18 @@ impl Front {
         self.place.listener()
     }
 
-    /// A record of the request that begins now.
-    pub(super) fn begin(&self, kind: Kind) -> Exchange {
+    /// A record of the request that begins now; the wall clock is read only for those who will read it.
+    pub(super) fn begin(&self, kind: Kind, listener: &Listener) -> Exchange {
+        let started_at = match listener.access_log {
+            Some(_) => SystemTime::now(),
+            None => SystemTime::UNIX_EPOCH,
+        };
         Exchange::begin(
             &self.client,
             self.id,
             kind,
             worker::refresh_clock(),
-            worker::system_now(),
+            started_at,
         )
     }
 

@@ -37,42 +37,51 @@ const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(250);
 /// Most bytes of pipelined requests read ahead while one is answered.
 const READ_AHEAD_MAX: usize = 16 * 1024;
 
+/// How long a connection keeps the memory of an exchange after it, for the next one. A busy client comes back within
+/// milliseconds; one that does not may be gone for long.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
 /// Serves one connection until either side has had enough.
 pub(super) async fn serve(connection: Rc<Connection>, front: Front) {
     let alarm = Alarm::new();
-    loop {
-        let before = Counts::of(&connection);
-        let head = match read_head(&connection, &front, &alarm).await {
-            Next::Request(head) => head,
-            Next::Refused(error) => {
-                // Boxed for the same reason as below.
-                Box::pin(refuse(&connection, &front, &alarm, error, before)).await;
-                return linger(&connection, &alarm).await;
-            }
-            Next::End => return close(&connection, &alarm).await,
-        };
-        // Boxed: an exchange is large and short, an idle connection is small and long, and there are many of those.
-        match Box::pin(exchange(&connection, &front, &alarm, head, before)).await {
-            After::NextRequest => {}
-            After::Close => return close(&connection, &alarm).await,
+    while let Woken::ByBytes = sleep(&connection, &front, &alarm).await {
+        // Boxed: exchanges are large, an idle connection is small, and there are many of those.
+        match Box::pin(converse(&connection, &front, &alarm)).await {
+            After::Quiet => {}
+            After::Close => break,
             After::Linger => return linger(&connection, &alarm).await,
             After::Abort => return,
         }
     }
+    close(&connection, &alarm).await;
 }
 
-/// What comes next on a connection.
-enum Next {
-    Request(Box<RequestHead>),
-    /// Bytes that are no request, or a request that began and did not go on.
-    Refused(message::Error),
+/// Why an idle connection is looked at again.
+enum Woken {
+    ByBytes,
     /// The client left, was idle for too long, or is to go.
-    End,
+    ByTheEnd,
 }
 
-/// What to do with a connection after an exchange.
+/// Waits for a client to say something.
+async fn sleep(connection: &Connection, front: &Front, alarm: &Alarm) -> Woken {
+    let listening = |cx: &mut Context<'_>| match connection.poll_read_ahead(cx) {
+        Poll::Ready(Ok(1..)) => Poll::Ready(Woken::ByBytes),
+        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Woken::ByTheEnd),
+        Poll::Pending if front.is_draining() => Poll::Ready(Woken::ByTheEnd),
+        Poll::Pending => Poll::Pending,
+    };
+    let idle_timeout = front.idle_timeout();
+    alarm
+        .while_active(idle_timeout, || connection.last_active(), listening)
+        .await
+        .unwrap_or(Woken::ByTheEnd)
+}
+
+/// What becomes of a connection after an exchange.
 enum After {
-    NextRequest,
+    /// It goes on when the client does.
+    Quiet,
     Close,
     /// Close, but the client may still be sending.
     Linger,
@@ -80,29 +89,57 @@ enum After {
     Abort,
 }
 
+/// Answers request after request, until there has been none for a while.
+async fn converse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm) -> After {
+    loop {
+        let before = Counts::of(connection);
+        let head = match read_head(connection, front, alarm).await {
+            Next::Request(head) => head,
+            Next::Nothing => return After::Quiet,
+            Next::End => return After::Close,
+            Next::Refused(error) => {
+                refuse(connection, front, alarm, error, before).await;
+                return After::Linger;
+            }
+        };
+        match exchange(connection, front, alarm, head, before).await {
+            After::Quiet => {}
+            end => return end,
+        }
+    }
+}
+
+/// What comes next in a conversation.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once; boxing it would cost each request an allocation"
+)]
+enum Next {
+    Request(RequestHead),
+    /// Bytes that are no request, or a request that began and did not go on.
+    Refused(message::Error),
+    /// Nothing for now.
+    Nothing,
+    /// The client left, or is to go.
+    End,
+}
+
 async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Next {
-    let begun = connection.has_unread();
     let mut reading = Reading::Head;
-    // An HTTP keep-alive wait ends when the worker drains; a head that has begun is waited for.
-    if !begun {
-        let first = alarm
-            .while_active(
-                front.idle_timeout(),
-                || connection.last_active(),
-                |cx| {
-                    let outcome = poll_head(connection, cx, &mut reading);
-                    if outcome.is_pending() && reading == Reading::Head && front.is_draining() {
-                        return Poll::Ready(Some(Next::End));
-                    }
-                    match outcome {
-                        Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
-                        outcome => outcome.map(Some),
-                    }
-                },
-            )
-            .await;
-        match first {
-            None => return Next::End,
+    if !connection.has_unread() {
+        let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
+            // A head that has begun has its own limit.
+            Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
+            // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
+            Poll::Pending if front.is_draining() => Poll::Ready(Some(Next::End)),
+            outcome => outcome.map(Some),
+        };
+        let patience = BUSY_FOR.min(front.idle_timeout());
+        match alarm
+            .while_active(patience, || connection.last_active(), first)
+            .await
+        {
+            None => return Next::Nothing,
             Some(Some(next)) => return next,
             Some(None) => {}
         }
@@ -134,7 +171,7 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
             Reading::MoreOfHead => connection.poll_lend_more(cx, take),
         };
         match ready!(lent) {
-            Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(Box::new(head))),
+            Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(head)),
             Ok(Some(Ok(None))) => *reading = Reading::MoreOfHead,
             Ok(Some(Err(malformed))) => {
                 return Poll::Ready(Next::Refused(message::Error::of_request(malformed)));
@@ -154,7 +191,7 @@ async fn exchange(
     connection: &Rc<Connection>,
     front: &Front,
     alarm: &Alarm,
-    head: Box<RequestHead>,
+    head: RequestHead,
     before: Counts,
 ) -> After {
     let RequestHead {
@@ -167,7 +204,7 @@ async fn exchange(
         framing,
         persistence,
         expectation,
-    } = *head;
+    } = head;
     let body =
         Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
     let asked = Asked {
@@ -185,7 +222,7 @@ async fn exchange(
         body,
     };
     let listener = front.listener();
-    let mut exchange = front.begin(kind(&front.client));
+    let mut exchange = front.begin(kind(&front.client), &listener);
     if listener.access_log.is_some() {
         exchange.asked(&request);
     }
@@ -437,14 +474,14 @@ fn framing(
 /// Reads away the rest of a body that nobody wanted, so that the next request is found behind it.
 async fn discard(connection: &Rc<Connection>, alarm: &Alarm) -> After {
     let Some(mut rest) = Incoming::resume(Rc::clone(connection)) else {
-        return After::NextRequest;
+        return After::Quiet;
     };
     let mut left = DISCARD_MAX;
     let read = alarm
         .race(worker::now() + LINGER, |cx| {
             loop {
                 match ready!(rest.poll_lend(cx, |_, piece| piece.len() as u64)) {
-                    Ok(None) => return Poll::Ready(After::NextRequest),
+                    Ok(None) => return Poll::Ready(After::Quiet),
                     Ok(Some(count)) if count <= left => left -= count,
                     Ok(Some(_)) | Err(_) => return Poll::Ready(After::Linger),
                 }
@@ -463,7 +500,7 @@ async fn refuse(
     before: Counts,
 ) {
     let listener = front.listener();
-    let mut exchange = front.begin(kind(&front.client));
+    let mut exchange = front.begin(kind(&front.client), &listener);
     let response = proxy::refuse(error, message::Answer::Whole, &mut exchange);
     let asked = Asked {
         head_only: false,

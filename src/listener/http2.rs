@@ -192,7 +192,7 @@ async fn answer(
 ) -> http::Response<Outgoing> {
     let alarm = Alarm::new();
     let listener = front.listener();
-    let exchange = front.begin(Kind::H2);
+    let exchange = front.begin(Kind::H2, &listener);
     let mut record = Record {
         exchange,
         listener: Rc::clone(&listener),

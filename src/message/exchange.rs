@@ -10,6 +10,7 @@ use http::{Method, StatusCode, Version};
 
 use super::{Client, Request};
 use crate::model::TargetGroupName;
+use crate::worker;
 
 /// One request and its answer. Ends in the access log, if there is one.
 #[derive(Clone, Debug)]
@@ -144,6 +145,20 @@ impl Exchange {
             version: request.version,
             user_agent: user_agent(&request.headers),
         });
+    }
+
+    /// Whether anybody will read this record.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// The time of a step: exact where a record is kept, the worker's tick where nobody will read it.
+    pub(crate) fn moment(&self) -> Instant {
+        if self.is_kept() {
+            worker::refresh_clock()
+        } else {
+            worker::now()
+        }
     }
 
     /// How long each part took (ALB user guide, "Access log entries").

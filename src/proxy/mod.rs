@@ -70,6 +70,6 @@ pub(crate) fn client_gone(exchange: &mut Exchange) {
 fn finish(mut response: Response, exchange: &mut Exchange) -> Response {
     headers::toward_client(&mut response.headers, worker::date());
     exchange.elb_status = Some(response.status);
-    exchange.response_started = Some(worker::refresh_clock());
+    exchange.response_started = Some(exchange.moment());
     response
 }

@@ -7,8 +7,8 @@ use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink};
 use serde_json::Value;
 
 use crate::scene::{
-    Authority, Content, Conversation, Target, config, group, http, http2, https, read, request,
-    start, until,
+    Authority, Content, Conversation, config, group, http, http2, https, read, request, start,
+    until,
 };
 
 /// Records of a log, as many as are wanted, once they are there.
@@ -29,7 +29,7 @@ fn number(record: &Value, field: &str) -> u64 {
 async fn heads_and_bodies_are_counted_over_both_http() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("access.log");
-    let target = Target::named("web").await;
+    let target = crate::http2::echo().await;
     let authority = Authority::new();
     let certificate = authority.sign(&["web.example"]);
     let mut config = config(

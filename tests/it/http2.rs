@@ -75,7 +75,7 @@ async fn body_of(head: &str, client: &mut Conversation) -> Vec<u8> {
 }
 
 /// Says back what it was sent.
-async fn echo() -> Target {
+pub(crate) async fn echo() -> Target {
     Target::playing(async |head: String, mut client: Conversation| {
         let body = body_of(&head, &mut client).await;
         let length = body.len();
