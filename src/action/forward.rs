@@ -37,7 +37,7 @@ impl Forward {
 
     pub(super) async fn run(
         &self,
-        mut request: Request,
+        request: &mut Request,
         hop: Hop<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
@@ -49,9 +49,9 @@ impl Forward {
             worker::epoch_seconds(),
             [fastrand::u64(..), fastrand::u64(..)],
         );
-        headers::toward_target(&mut request, hop.client, hop.forwarding, seconds, random)?;
+        headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
         if exchange.is_kept() {
-            exchange.trace_id = headers::trace_id(&request);
+            exchange.trace_id = headers::trace_id(request);
         }
         let mark = self
             .group
@@ -64,8 +64,7 @@ impl Forward {
                 break;
             };
             tried.push(lease.pool());
-            match upstream::send(lease.upstream(), &mut request, hop.idle_timeout, hop.alarm).await
-            {
+            match upstream::send(lease.upstream(), request, hop.idle_timeout, hop.alarm).await {
                 Ok(mut answer) => {
                     self.keep_client(&mut answer.response, &lease, hop.cookie_keys);
                     return Ok(self.answered(answer, lease, exchange));

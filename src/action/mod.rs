@@ -60,7 +60,7 @@ impl Actions {
     /// Answers the request.
     pub(crate) async fn run(
         &self,
-        request: Request,
+        request: &mut Request,
         hop: Hop<'_>,
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
@@ -68,11 +68,11 @@ impl Actions {
             Terminal::Forward(forward) => forward.run(request, hop, exchange).await,
             Terminal::FixedResponse(fixed) => {
                 exchange.action = message::Action::FixedResponse;
-                Ok(fixed.respond(&request, worker::date()))
+                Ok(fixed.respond(request, worker::date()))
             }
             Terminal::Redirect(redirect) => {
                 exchange.action = message::Action::Redirect;
-                redirect.respond(&request, hop.client, worker::date())
+                redirect.respond(request, hop.client, worker::date())
             }
         }
     }

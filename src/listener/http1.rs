@@ -2,6 +2,7 @@
 //! connection holds no buffer and only this loop's small future.
 
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -212,7 +213,7 @@ async fn exchange(
         version,
         persistence,
     };
-    let request = Request {
+    let mut request = Request {
         method,
         target,
         authority,
@@ -231,8 +232,17 @@ async fn exchange(
         let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
             .await;
     }
-    let handling = proxy::handle(request, &front.client, &listener, &mut exchange, alarm);
-    let outcome = match unless_gone(connection, handling).await {
+    let answer = {
+        let handling = pin!(proxy::handle(
+            &mut request,
+            &front.client,
+            &listener,
+            &mut exchange,
+            alarm
+        ));
+        unless_gone(connection, handling).await
+    };
+    let outcome = match answer {
         Some(response) => {
             let persistence = persistence_after(&asked, &response, connection, front, &listener);
             let written = write(
@@ -305,8 +315,10 @@ struct Asked {
 
 /// Waits for an answer, or for the client to give up waiting for it: `None` then, and the work is dropped where it
 /// stands, which closes the connection to the target.
-async fn unless_gone<T>(connection: &Connection, handling: impl Future<Output = T>) -> Option<T> {
-    let mut handling = std::pin::pin!(handling);
+async fn unless_gone<T>(
+    connection: &Connection,
+    mut handling: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     let mut watching = true;
     poll_fn(|cx| {
         if let Poll::Ready(response) = handling.as_mut().poll(cx) {

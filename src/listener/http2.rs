@@ -202,12 +202,12 @@ async fn answer(
     };
     let whole = message::Answer::to(request.method());
     let response = match read(request, Rc::clone(&record.received)) {
-        Ok(request) => {
+        Ok(mut request) => {
             if listener.access_log.is_some() {
                 record.exchange.asked(&request);
             }
             proxy::handle(
-                request,
+                &mut request,
                 &front.client,
                 &listener,
                 &mut record.exchange,

@@ -11,9 +11,10 @@ use crate::message::{
 use crate::snapshot::Listener;
 use crate::worker::{self, Alarm};
 
-/// Answers one request. Never fails: every error becomes a response.
+/// Answers one request. Never fails: every error becomes a response. The request is borrowed all the way: it is large,
+/// and handing it on by value would copy it in every room.
 pub(crate) async fn handle(
-    request: Request,
+    request: &mut Request,
     client: &Client,
     listener: &Listener,
     exchange: &mut Exchange,
@@ -27,14 +28,14 @@ pub(crate) async fn handle(
 }
 
 async fn answer(
-    request: Request,
+    request: &mut Request,
     client: &Client,
     listener: &Listener,
     exchange: &mut Exchange,
     alarm: &Alarm,
 ) -> Result<Response, Error> {
-    admit::admit(&request)?;
-    let matched = listener.rules.find(&request, client);
+    admit::admit(request)?;
+    let matched = listener.rules.find(request, client);
     exchange.rule = match matched.priority {
         0 => MatchedRule::Default,
         priority => MatchedRule::Priority(priority),
