@@ -16,6 +16,11 @@ impl Casing {
         }
     }
 
+    /// Forgets everything and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Writes `name` as it was spelled. `hint` is where to look first and moves on, so that writing headers in the
     /// order in which they came finds each at once.
     pub(crate) fn write(&self, name: &HeaderName, hint: &mut usize, out: &mut Vec<u8>) {

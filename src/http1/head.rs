@@ -6,7 +6,7 @@ use http::{Method, Version};
 use memchr::{memchr, memchr_iter};
 
 use super::{
-    Casing, Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX,
+    Casing, Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, spare,
 };
 
 /// A request head that holds to RFC 9112.
@@ -171,8 +171,7 @@ pub(super) fn read_headers(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
 ) -> Result<(HeaderMap, Casing, Notable), Malformed> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + ROOM_FOR_OURS);
-    let mut casing = Casing::default();
+    let (mut headers, mut casing) = spare::take(fields.len() + ROOM_FOR_OURS);
     let mut notable = Notable::default();
     for field in fields {
         if field.name.len() + field.value.len() > HEADER_MAX {

@@ -9,6 +9,7 @@ mod framing;
 mod head;
 mod incoming;
 mod response_head;
+mod spare;
 
 pub(crate) use casing::Casing;
 pub(crate) use chunked::{LAST_CHUNK, chunk_head};
@@ -18,6 +19,7 @@ pub(crate) use framing::Framing;
 pub(crate) use head::{Expectation, Persistence, RequestHead, parse_request};
 pub(crate) use incoming::{Broken, Completeness, Incoming, read_body};
 pub(crate) use response_head::{ResponseHead, parse_response};
+pub(crate) use spare::give_back;
 
 /// Longest request line in bytes (ALB quota: 16 K).
 pub(crate) const REQUEST_LINE_MAX: usize = 16 * 1024;

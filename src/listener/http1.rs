@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Version, header};
 use super::connection::Front;
 use crate::http1::{
     Connection, Expectation, FramingHeader, Incoming, Malformed, Persistence, RequestHead,
-    encode_response, parse_request,
+    encode_response, give_back, parse_request,
 };
 use crate::message::{self, Body, Client, Exchange, Kind, Outgoing, Request, Response, Size};
 use crate::proxy;
@@ -242,6 +242,7 @@ async fn exchange(
         ));
         unless_gone(connection, handling).await
     };
+    give_back(request.headers, request.casing);
     let outcome = match answer {
         Some(response) => {
             let persistence = persistence_after(&asked, &response, connection, front, &listener);
@@ -438,10 +439,12 @@ async fn write(
     };
     connection.touch();
     // Silence of either side: the target's shows here too, since its bytes are ours.
-    alarm
+    let written = alarm
         .while_active(idle_timeout, || connection.last_active(), writing)
         .await
-        .unwrap_or(Written::CutShort)
+        .unwrap_or(Written::CutShort);
+    give_back(headers, casing);
+    written
 }
 
 /// What one step of writing an answer did.
