@@ -4,6 +4,7 @@
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::chunked::Decoder;
 use super::connection::{BodyState, Connection, Home};
@@ -81,6 +82,13 @@ impl Incoming {
 
     pub(crate) fn is_done(&self) -> bool {
         self.connection.is_none()
+    }
+
+    /// When its connection last carried a byte, either way; `None` once the body has ended.
+    pub(crate) fn last_active(&self) -> Option<Instant> {
+        self.connection
+            .as_ref()
+            .map(|connection| connection.last_active())
     }
 
     /// Lends the next piece of the body; `None` at its end.

@@ -356,7 +356,9 @@ impl http_body::Body for Outgoing {
         {
             Poll::Ready(piece) => piece?,
             Poll::Pending => {
-                this.alarm.set(worker::now() + this.idle_timeout);
+                // Not from now on: it is the alarm that asks again when it rings.
+                let active = this.body.last_active().unwrap_or_else(worker::now);
+                this.alarm.set(active + this.idle_timeout);
                 ready!(this.alarm.poll(cx));
                 return Poll::Ready(Some(Err(Silent::Target)));
             }

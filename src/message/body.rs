@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::Body as _;
@@ -88,6 +89,16 @@ impl Body {
             Self::Http1(incoming) => incoming.is_done(),
             Self::Http2(body) => body.incoming.is_end_stream(),
             Self::Duplex(duplex) => duplex.response.is_done(),
+        }
+    }
+
+    /// When the HTTP/1.1 connection that brings it last carried a byte, either way; `None` for other bodies and for
+    /// one that has ended.
+    pub(crate) fn last_active(&self) -> Option<Instant> {
+        match self {
+            Self::Http1(incoming) => incoming.last_active(),
+            Self::Duplex(duplex) => duplex.response.last_active(),
+            Self::Empty | Self::Full(_) | Self::Http2(_) => None,
         }
     }
 

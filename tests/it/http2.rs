@@ -618,6 +618,28 @@ async fn a_response_nobody_takes_ends_after_the_idle_timeout() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_go_on_is_cut_off() {
+    let target = Target::playing(async |_, mut client: Conversation| {
+        client
+            .say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!")
+            .await;
+        client.end().await;
+        None
+    })
+    .await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.idle_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let client = scene.client().await;
+    let response = client.send("GET", "/", Content::none()).await.unwrap();
+
+    let cut_off = soon("the end of the answer", read(response.into_body())).await;
+    assert!(cut_off.is_err());
+    until("the target is left", || target.open() == 0).await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_told_to_go_and_closed() {
     let target = Target::named("web").await;
     let scene = Scene::with(&target, |config| {
