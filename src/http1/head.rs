@@ -284,7 +284,7 @@ fn check_host(
 }
 
 /// RFC 3986 §3.2.2 without userinfo: a name or an IP literal, then perhaps a port.
-fn is_host(bytes: &[u8]) -> bool {
+pub(crate) fn is_host(bytes: &[u8]) -> bool {
     let (host, rest) = match bytes {
         [b'[', inside @ ..] => match memchr(b']', inside) {
             Some(end) => {

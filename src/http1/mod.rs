@@ -16,7 +16,7 @@ pub(crate) use chunked::{LAST_CHUNK, chunk_head};
 pub(crate) use connection::{Connection, Home};
 pub(crate) use encode::{FramingHeader, encode_request, encode_response};
 pub(crate) use framing::Framing;
-pub(crate) use head::{Expectation, Persistence, RequestHead, parse_request};
+pub(crate) use head::{Expectation, Persistence, RequestHead, is_host, parse_request};
 pub(crate) use incoming::{Broken, Completeness, Incoming, read_body};
 pub(crate) use response_head::{ResponseHead, parse_response};
 pub(crate) use spare::give_back;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, Method, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Current, Front};
-use crate::http1::Casing;
+use crate::http1::{Casing, is_host};
 use crate::message::{
     self, Body, Broken, Error, Exchange, Http2Body, Kind, Outstanding, Request, Response, Size,
 };
@@ -247,6 +247,11 @@ fn read(
     received.set(request_size(&request));
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
+    if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        return Err(Error::MalformedRequest(
+            "there is more than one Host header",
+        ));
+    }
     let host = headers.remove(header::HOST);
     let authority = match (parts.uri.authority(), host) {
         // RFC 9113 §8.3.1: the two must not differ.
@@ -260,17 +265,21 @@ fn read(
                 "the Host header differs from :authority",
             ));
         }
-        (Some(authority), _) if authority.as_str().contains('@') => {
-            return Err(Error::MalformedRequest(":authority holds user information"));
-        }
         (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
         (None, Some(host)) => Bytes::copy_from_slice(host.as_bytes()),
         (None, None) => return Err(Error::MissingHost),
     };
+    if !is_host(&authority) {
+        return Err(Error::MalformedRequest("the host is not a host"));
+    }
     let target = parts
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
+    // RFC 9113 §8.3.1; hyper lets a query through without a path.
+    if !target.starts_with('/') && (target != "*" || parts.method != Method::OPTIONS) {
+        return Err(Error::MalformedRequest(":path does not begin with a slash"));
+    }
     Ok(Request {
         target: Bytes::copy_from_slice(target.as_bytes()),
         method: parts.method,

@@ -759,6 +759,52 @@ async fn what_http2_forbids_never_reaches_a_target() {
 }
 
 #[tokio::test]
+async fn targets_and_hosts_that_http1_would_refuse_are_refused() {
+    let target = echo().await;
+    let scene = Scene::before(&target).await;
+    for (path, authority) in [
+        ("?query", "web.example"),
+        ("*", "web.example"),
+        ("path", "web.example"),
+        ("http://evil.example/", "web.example"),
+        ("/", "user@web.example"),
+        ("/", "web.example:port"),
+        ("/", "[web]"),
+    ] {
+        let mut frames = scene.frames().await;
+        let block: Vec<u8> = [
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":path", path),
+            (":authority", authority),
+        ]
+        .iter()
+        .flat_map(|(name, value)| literal(name, value))
+        .collect();
+        frames
+            .send(HEADERS, END_STREAM | END_HEADERS, 1, &block)
+            .await;
+        frames.refused(1).await;
+    }
+    // Without `:authority`, Host says it all (RFC 9113 §8.3.1).
+    for hosts in [&["a b"][..], &["a/b"], &["web.example", "evil.example"]] {
+        let mut frames = scene.frames().await;
+        let pseudo = [(":method", "GET"), (":scheme", "https"), (":path", "/")];
+        let hosts = hosts.iter().map(|host| ("host", *host));
+        let block: Vec<u8> = pseudo
+            .into_iter()
+            .chain(hosts)
+            .flat_map(|(name, value)| literal(name, value))
+            .collect();
+        frames
+            .send(HEADERS, END_STREAM | END_HEADERS, 1, &block)
+            .await;
+        frames.refused(1).await;
+    }
+    assert_eq!(target.requests(), 0);
+}
+
+#[tokio::test]
 async fn floods_end_their_own_connection_and_harm_no_other() {
     let target = Target::playing(async |head: String, mut client: Conversation| {
         if head.starts_with("GET /fine ") {
