@@ -71,9 +71,10 @@ impl Controller {
             config.load_balancer.idle_timeout,
             Vec::new(),
         )));
+        // Before the workers: they run until they are told to stop.
+        let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
         let listeners =
             Listeners::start(workers, Arc::clone(&current)).map_err(Rejected::Workers)?;
-        let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
         let process = metrics.process();

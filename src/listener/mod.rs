@@ -108,27 +108,33 @@ impl Listeners {
     /// Starts `count` workers without any listener.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system gives no thread; none is left running then.
     pub(crate) fn start(count: usize, current: Arc<ArcSwap<Snapshot>>) -> io::Result<Self> {
         // Bounded by what is sent: a command for each listener of a configuration, and connections on their way from
         // one worker to another, which the receiver counts as its own.
         let (commands, received): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let balances = balance::Balance::of(&commands);
-        let mut workers = Vec::with_capacity(count);
+        let mut listeners = Self {
+            workers: Vec::with_capacity(count),
+            open: Vec::new(),
+            closing: Vec::new(),
+            next_id: 0,
+        };
         for (index, ((commands, received), balance)) in
             commands.into_iter().zip(received).zip(balances).enumerate()
         {
             let current = Arc::clone(&current);
-            let thread = worker::start(index, move || run(received, current, balance))?;
-            workers.push(Worker { commands, thread });
+            match worker::start(index, move || run(received, current, balance)) {
+                Ok(thread) => listeners.workers.push(Worker { commands, thread }),
+                Err(error) => {
+                    // Workers know each other, so those that run would never find their channel closed.
+                    listeners.stop();
+                    return Err(error);
+                }
+            }
         }
-        Ok(Self {
-            workers,
-            open: Vec::new(),
-            closing: Vec::new(),
-            next_id: 0,
-        })
+        Ok(listeners)
     }
 
     /// Finds or binds the sockets of every listener, in order; nothing accepts yet. A listener on any free port keeps
