@@ -91,9 +91,10 @@ struct Worker {
 enum Command {
     Open {
         id: ListenerId,
-        socket: TcpListener,
         connections: Arc<AtomicUsize>,
     },
+    /// Accept for a listener that is open on every worker.
+    Accept { id: ListenerId, socket: TcpListener },
     /// Serve a connection that another worker accepted.
     Adopt(balance::HandedOver),
     /// Stop accepting, let connections finish.
@@ -201,13 +202,14 @@ impl Listeners {
         for listener in prepared {
             open.push(listener.open().clone());
             if let Prepared::Bound(bound, sockets) = listener {
-                for (worker, socket) in self.workers.iter().zip(sockets) {
+                let id = bound.id;
+                // All know it before any accepts: the first connection may be handed over at once.
+                for worker in &self.workers {
                     let connections = Arc::clone(&bound.connections);
-                    worker.tell(Command::Open {
-                        id: bound.id,
-                        socket,
-                        connections,
-                    });
+                    worker.tell(Command::Open { id, connections });
+                }
+                for (worker, socket) in self.workers.iter().zip(sockets) {
+                    worker.tell(Command::Accept { id, socket });
                 }
             }
         }
@@ -295,11 +297,7 @@ async fn run(
             }
         };
         match command {
-            Some(Command::Open {
-                id,
-                socket,
-                connections,
-            }) => {
+            Some(Command::Open { id, connections }) => {
                 let Some(place) = connection::Place::new(id, Arc::clone(&current), Drain::new())
                 else {
                     continue;
@@ -309,6 +307,12 @@ async fn run(
                     connections,
                     stop: CancellationToken::new(),
                 };
+                doors.insert(id, door);
+            }
+            Some(Command::Accept { id, socket }) => {
+                let Some(door) = doors.get(&id) else {
+                    continue;
+                };
                 door.place.drain.spawn(accept::run(
                     socket,
                     Rc::clone(&door.place),
@@ -316,7 +320,6 @@ async fn run(
                     balance.clone(),
                     door.stop.clone(),
                 ));
-                doors.insert(id, door);
             }
             Some(Command::Adopt(connection)) => {
                 // A listener that closed meanwhile closes what comes late.
