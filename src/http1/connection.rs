@@ -262,7 +262,6 @@ impl Home {
     /// The connection that was used last and is still fit; unfit ones on the way are closed.
     pub(crate) fn take(&self) -> Option<Rc<Connection>> {
         loop {
-            // Not held across the check: closing a connection must not find the list borrowed.
             let Idle { connection, .. } = self.idle.borrow_mut().pop_back()?;
             if connection.is_fit() {
                 return Some(connection);
