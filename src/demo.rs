@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -36,6 +37,9 @@ const HTTPS_PORT: u16 = 8443;
 
 /// How often a port is looked for that is free on all nodes.
 const PORT_ATTEMPTS: usize = 20;
+
+/// How long a built-in target waits when it cannot accept, say for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the demo cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +158,7 @@ struct Targets {
 impl Targets {
     fn start(sockets: Sockets) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
+            .enable_all()
             .build()?;
         for (_, _, socket) in &sockets.bound {
             socket.set_nonblocking(true)?;
@@ -204,17 +208,19 @@ async fn accept(
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
-        if let Ok((connection, _)) = accepted {
-            let answer = service_fn(move |request| async move {
-                Ok::<_, Infallible>(answer(node, port, &request))
-            });
-            let connection =
-                http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
-            tracker.spawn(async move {
-                // A client that leaves is nothing to report.
-                drop(connection.await);
-            });
-        }
+        let Ok((connection, _)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let answer =
+            service_fn(
+                move |request| async move { Ok::<_, Infallible>(answer(node, port, &request)) },
+            );
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
+        tracker.spawn(async move {
+            // A client that leaves is nothing to report.
+            drop(connection.await);
+        });
     }
 }
 
