@@ -242,6 +242,8 @@ async fn exchange(
         ));
         unless_gone(connection, handling).await
     };
+    // What is left of the body goes back to the connection, which then knows whether it can go on.
+    drop(request.body);
     give_back(request.headers, request.casing);
     let outcome = match answer {
         Some(response) => {
