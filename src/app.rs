@@ -106,6 +106,8 @@ fn control_side(config: Config, ready: oneshot::Sender<Started>) {
         let (controller, view) = match Controller::start(&config) {
             Ok(started) => started,
             Err(rejected) => {
+                // Whoever tries again at once finds the admin address free.
+                drop(admin);
                 drop(ready.send(Err(rejected.into())));
                 return;
             }

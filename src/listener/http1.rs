@@ -163,6 +163,8 @@ enum Reading {
 fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Reading) -> Poll<Next> {
     loop {
         let take = |_: &mut Context<'_>, bytes: &[u8]| match parse_request(bytes) {
+            // RFC 9112 §2.2: an empty line that an old client sends after a body begins nothing.
+            Ok(None) if bytes == b"\r\n" => (2, Ok(None)),
             Ok(Some((head, length))) => (length, Ok(Some(head))),
             Ok(None) => (0, Ok(None)),
             Err(malformed) => (0, Err(malformed)),
@@ -173,7 +175,8 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
         };
         match ready!(lent) {
             Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(head)),
-            Ok(Some(Ok(None))) => *reading = Reading::MoreOfHead,
+            Ok(Some(Ok(None))) if connection.has_unread() => *reading = Reading::MoreOfHead,
+            Ok(Some(Ok(None))) => *reading = Reading::Head,
             Ok(Some(Err(malformed))) => {
                 return Poll::Ready(Next::Refused(message::Error::of_request(malformed)));
             }
@@ -195,39 +198,13 @@ async fn exchange(
     head: RequestHead,
     before: Counts,
 ) -> After {
-    let RequestHead {
-        method,
-        target,
-        authority,
-        version,
-        headers,
-        casing,
-        framing,
-        persistence,
-        expectation,
-    } = head;
-    let body =
-        Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
-    let asked = Asked {
-        head_only: method == Method::HEAD,
-        version,
-        persistence,
-    };
-    let mut request = Request {
-        method,
-        target,
-        authority,
-        version,
-        headers,
-        casing,
-        body,
-    };
+    let (mut request, asked) = request(connection, head);
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
     if listener.access_log.is_some() {
         exchange.asked(&request);
     }
-    if expectation == Expectation::Continue && connection.body_is_open() {
+    if asked.expectation == Expectation::Continue && connection.body_is_open() {
         // RFC 9110 §10.1.1. ALB answers at once and keeps Expect to itself. A failure shows when the body is read.
         let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
             .await;
@@ -278,6 +255,39 @@ async fn exchange(
     }
 }
 
+/// The request that a head begins, its body still on the connection.
+fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
+    let RequestHead {
+        method,
+        target,
+        authority,
+        version,
+        headers,
+        casing,
+        framing,
+        persistence,
+        expectation,
+    } = head;
+    let body =
+        Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
+    let asked = Asked {
+        head_only: method == Method::HEAD,
+        version,
+        persistence,
+        expectation,
+    };
+    let request = Request {
+        method,
+        target,
+        authority,
+        version,
+        headers,
+        casing,
+        body,
+    };
+    (request, asked)
+}
+
 /// Bytes of a connection that belong to requests before this one.
 #[derive(Clone, Copy)]
 struct Counts {
@@ -314,6 +324,7 @@ struct Asked {
     head_only: bool,
     version: Version,
     persistence: Persistence,
+    expectation: Expectation,
 }
 
 /// Waits for an answer, or for the client to give up waiting for it: `None` then, and the work is dropped where it
@@ -399,8 +410,13 @@ async fn write(
     let mut head = true;
     let writing = |cx: &mut Context<'_>| loop {
         if !head {
-            if ready!(connection.poll_flush(cx)).is_err() {
-                return Poll::Ready(Written::ClientGone);
+            match connection.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Written::ClientGone),
+                Poll::Pending => {
+                    body.poll_other_way(cx);
+                    return Poll::Pending;
+                }
             }
             if end.is_none() {
                 return Poll::Ready(Written::Whole);
@@ -523,6 +539,7 @@ async fn refuse(
         head_only: false,
         version: Version::HTTP_11,
         persistence: Persistence::Close,
+        expectation: Expectation::Nothing,
     };
     write(
         connection,

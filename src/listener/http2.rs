@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -236,6 +236,10 @@ async fn answer(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().remove(header::CONNECTION);
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     response
 }
 

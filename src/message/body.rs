@@ -43,6 +43,17 @@ pub(crate) struct Duplex {
     pub(crate) response: http1::Incoming,
 }
 
+impl Duplex {
+    /// Moves the request on. Its own failure is no reason to stop a response that is coming.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let Some(upload) = &mut self.upload
+            && upload.poll(cx).is_ready()
+        {
+            self.upload = None;
+        }
+    }
+}
+
 /// How many bytes a body has to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
@@ -102,6 +113,14 @@ impl Body {
         }
     }
 
+    /// Moves on what goes the other way, for whoever cannot take a piece now: a client that sends all before it reads
+    /// anything would wait for us, and we for it.
+    pub(crate) fn poll_other_way(&mut self, cx: &mut Context<'_>) {
+        if let Self::Duplex(duplex) = self {
+            duplex.poll_upload(cx);
+        }
+    }
+
     /// Lends the next piece; `None` at the end. A body that broke is not asked again.
     pub(crate) fn poll_lend<R>(
         &mut self,
@@ -130,12 +149,7 @@ impl Body {
                 }
             },
             Self::Duplex(duplex) => {
-                // The upload's own failure is no reason to stop a response that is coming.
-                if let Some(upload) = &mut duplex.upload
-                    && upload.poll(cx).is_ready()
-                {
-                    duplex.upload = None;
-                }
+                duplex.poll_upload(cx);
                 duplex.response.poll_lend(cx, take).map_err(Broken::from)
             }
         }

@@ -398,3 +398,16 @@ async fn paths_reach_the_target_as_they_were_sent() {
         assert_eq!(seen.line(), format!("GET {path} HTTP/1.1"));
     }
 }
+
+#[tokio::test]
+async fn an_empty_line_after_a_body_begins_nothing() {
+    let (target, balancer) = one_target().await;
+    let mut client = balancer.client().await;
+    let posted = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n";
+    client.send(posted).await;
+    let (mut served, _) = target.serve().await;
+    served.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 204);
+    client.half_close().await;
+    assert_eq!(client.rest().await, "", "it leaves as any idle client does");
+}
