@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -171,16 +171,11 @@ impl Connection {
     pub(crate) fn push(&self, cx: &mut Context<'_>, pieces: &[&[u8]]) -> io::Result<()> {
         let mut unsent = self.unsent.borrow_mut();
         let mut written = 0;
-        if unsent.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 4];
-            for (slice, piece) in slices.iter_mut().zip(pieces) {
-                *slice = IoSlice::new(piece);
-            }
-            let slices = &slices[..pieces.len().min(4)];
-            if let Poll::Ready(count) = self.stream.borrow_mut().poll_write(cx, slices) {
-                written = count?;
-                self.count_sent(written);
-            }
+        if unsent.is_empty()
+            && let Poll::Ready(count) = self.stream.borrow_mut().poll_write(cx, pieces)
+        {
+            written = count?;
+            self.count_sent(written);
         }
         for piece in pieces {
             let skip = written.min(piece.len());
@@ -195,7 +190,7 @@ impl Connection {
         let mut unsent = self.unsent.borrow_mut();
         let mut stream = self.stream.borrow_mut();
         while !unsent.is_empty() {
-            let count = ready!(stream.poll_write(cx, &[IoSlice::new(unsent.bytes())]))?;
+            let count = ready!(stream.poll_write(cx, &[unsent.bytes()]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -57,7 +57,11 @@ impl Upload {
     }
 
     /// Sends the head, and with it the first piece of the body where that is at hand.
-    pub(crate) fn begin(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Result<(), Stopped> {
+    pub(crate) fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut Vec<u8>,
+    ) -> Result<(), Stopped> {
         match self.poll_piece(cx, head) {
             Poll::Pending => self
                 .connection
@@ -76,7 +80,7 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             self.waits_for = WaitsFor::Client;
-            ready!(self.poll_piece(cx, &[]))?;
+            ready!(self.poll_piece(cx, &mut Vec::new()))?;
         }
     }
 
@@ -86,7 +90,11 @@ impl Upload {
     }
 
     /// Takes the next piece, or the end, and pushes it behind `before`.
-    fn poll_piece(&mut self, cx: &mut Context<'_>, before: &[u8]) -> Poll<Result<(), Stopped>> {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        before: &mut Vec<u8>,
+    ) -> Poll<Result<(), Stopped>> {
         let Self {
             body,
             framing,
@@ -109,26 +117,29 @@ impl Upload {
     }
 }
 
+/// Largest piece that is copied behind what goes before it: up to here one slice is cheaper to send than two.
+const JOINED_MAX: usize = 4 * 1024;
+
 /// Pushes one piece of a body behind `before`, as a chunk where the framing wants one.
 pub(crate) fn push(
     connection: &http1::Connection,
     cx: &mut Context<'_>,
-    before: &[u8],
+    before: &mut Vec<u8>,
     framing: Outgoing,
     piece: &[u8],
 ) -> io::Result<()> {
-    match framing {
-        Outgoing::Plain => connection.push(cx, &[before, piece]),
-        Outgoing::Chunked => connection.push(
-            cx,
-            &[
-                before,
-                http1::chunk_head(piece.len(), &mut [0; 18]),
-                piece,
-                b"\r\n",
-            ],
-        ),
+    let mut line = [0; 18];
+    let (opening, closing): (&[u8], &[u8]) = match framing {
+        Outgoing::Plain => (b"", b""),
+        Outgoing::Chunked => (http1::chunk_head(piece.len(), &mut line), b"\r\n"),
+    };
+    if before.is_empty() || piece.len() > JOINED_MAX {
+        return connection.push(cx, &[before, opening, piece, closing]);
     }
+    for part in [opening, piece, closing] {
+        before.extend_from_slice(part);
+    }
+    connection.push(cx, &[before])
 }
 
 /// Pushes what shows the end of a body behind `before`.

@@ -34,12 +34,31 @@ impl Stream {
         outcome.map_ok(|()| buffer.filled().len())
     }
 
-    /// Writes some of `slices`.
+    /// Writes some of `pieces`, of which there are at most four. One goes out as it is: the system takes a slice with
+    /// less ado than a list of slices.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
+        pieces: &[&[u8]],
     ) -> Poll<io::Result<usize>> {
+        if let [piece] = pieces {
+            return match self {
+                Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, piece),
+                Self::Server(tls) => Pin::new(tls).poll_write(cx, piece),
+                Self::Client(tls) => Pin::new(tls).poll_write(cx, piece),
+            };
+        }
+        let mut slices = [IoSlice::new(&[]); 4];
+        let mut count = 0;
+        for piece in pieces
+            .iter()
+            .filter(|piece| !piece.is_empty())
+            .take(slices.len())
+        {
+            slices[count] = IoSlice::new(piece);
+            count += 1;
+        }
+        let slices = &slices[..count];
         match self {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Self::Server(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
