@@ -1,23 +1,26 @@
 //! Our HTTP/1.1 server loop: read a head, let `proxy` answer, write the answer, again. Between two requests a
 //! connection holds no buffer and only this loop's small future.
 
+mod answer;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, StatusCode, Version, header};
+use http::{Method, Version, header};
 
 use super::connection::Front;
 use crate::http1::{
-    Connection, Expectation, FramingHeader, Incoming, Malformed, Persistence, RequestHead,
-    encode_response, give_back, parse_request,
+    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, give_back,
+    parse_request,
 };
-use crate::message::{self, Body, Client, Exchange, Kind, Outgoing, Request, Response, Size};
+use crate::message::{self, Body, Client, Exchange, Kind, Request, Response, Size};
 use crate::proxy;
 use crate::snapshot::Listener;
 use crate::worker::{self, Alarm};
+use answer::{Written, write};
 
 /// Longest wait for the rest of a head once its first byte is there. A head is one packet or a few; whoever needs
 /// longer holds a connection for nothing.
@@ -374,133 +377,6 @@ fn persistence_after(
         Persistence::Close
     } else {
         asked.persistence
-    }
-}
-
-/// How far an answer got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
-    Whole,
-    /// The body broke on its way here; the client sees it by the connection's end.
-    CutShort,
-    ClientGone,
-}
-
-async fn write(
-    connection: &Connection,
-    response: Response,
-    asked: &Asked,
-    persistence: Persistence,
-    idle_timeout: Duration,
-    alarm: &Alarm,
-) -> Written {
-    // The target's count goes down when this function ends.
-    let Response {
-        status,
-        mut headers,
-        casing,
-        mut body,
-        outstanding: _outstanding,
-    } = response;
-    headers.remove(header::CONNECTION);
-    let (framing, mut end) = framing(asked, status, &headers, &body);
-    if asked.head_only || end.is_none() {
-        body = Body::Empty;
-    }
-    let mut head = true;
-    let writing = |cx: &mut Context<'_>| loop {
-        if !head {
-            match connection.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Written::ClientGone),
-                Poll::Pending => {
-                    body.poll_other_way(cx);
-                    return Poll::Pending;
-                }
-            }
-            if end.is_none() {
-                return Poll::Ready(Written::Whole);
-            }
-        }
-        let framed = end.unwrap_or(Outgoing::Plain);
-        let pushed = worker::with_outgoing(|out| {
-            if head {
-                let reason = message::reason_phrase(status);
-                encode_response(out, status, reason, &headers, &casing, framing, persistence);
-            }
-            match body.poll_lend(cx, |cx, piece| {
-                message::push(connection, cx, out, framed, piece)
-            }) {
-                Poll::Ready(Ok(Some(outcome))) => Pushed::Some(outcome),
-                Poll::Ready(Ok(None)) => {
-                    Pushed::End(message::push_end(connection, cx, out, framed))
-                }
-                Poll::Ready(Err(_)) => Pushed::Broken(connection.push(cx, &[out])),
-                Poll::Pending if head => Pushed::Some(connection.push(cx, &[out])),
-                Poll::Pending => Pushed::Nothing,
-            }
-        });
-        head = false;
-        match pushed {
-            Pushed::Some(Ok(())) => {
-                if end == Some(Outgoing::Plain) && body.is_done() {
-                    end = None;
-                }
-            }
-            Pushed::End(Ok(())) => end = None,
-            Pushed::Nothing => return Poll::Pending,
-            Pushed::Broken(Ok(())) => return Poll::Ready(Written::CutShort),
-            Pushed::Some(Err(_)) | Pushed::End(Err(_)) | Pushed::Broken(Err(_)) => {
-                return Poll::Ready(Written::ClientGone);
-            }
-        }
-    };
-    connection.touch();
-    // Silence of either side: the target's shows here too, since its bytes are ours.
-    let written = alarm
-        .while_active(idle_timeout, || connection.last_active(), writing)
-        .await
-        .unwrap_or(Written::CutShort);
-    give_back(headers, casing);
-    written
-}
-
-/// What one step of writing an answer did.
-enum Pushed {
-    Some(std::io::Result<()>),
-    End(std::io::Result<()>),
-    Broken(std::io::Result<()>),
-    Nothing,
-}
-
-/// How the answer's end is shown in its head, and by what after its body; `None` where no body follows.
-fn framing(
-    asked: &Asked,
-    status: StatusCode,
-    headers: &http::HeaderMap,
-    body: &Body,
-) -> (FramingHeader, Option<Outgoing>) {
-    let announced = || {
-        headers
-            .get(header::CONTENT_LENGTH)?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
-    };
-    match body.size() {
-        // RFC 9110 §8.6: an answer to HEAD and a 304 may say how long the content would be.
-        _ if asked.head_only || status == StatusCode::NOT_MODIFIED => (
-            announced().map_or(FramingHeader::None, FramingHeader::Length),
-            None,
-        ),
-        _ if status == StatusCode::NO_CONTENT => (FramingHeader::None, None),
-        Size::Known(0) => (FramingHeader::Length(0), None),
-        Size::Known(length) => (FramingHeader::Length(length), Some(Outgoing::Plain)),
-        Size::Unknown if asked.version == Version::HTTP_10 => {
-            (FramingHeader::None, Some(Outgoing::Plain))
-        }
-        Size::Unknown => (FramingHeader::Chunked, Some(Outgoing::Chunked)),
     }
 }
 
