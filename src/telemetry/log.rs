@@ -24,7 +24,13 @@ pub(crate) fn start() {
     let started = if io::stderr().is_terminal() {
         builder.with_target(false).compact().finish().try_init()
     } else {
-        builder.json().flatten_event(true).finish().try_init()
+        // The code's own `target` would stand beside a target group's: one name twice in one object.
+        builder
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .finish()
+            .try_init()
     };
     if let (Ok(()), Some(error)) = (started, refused) {
         tracing::warn!(
