@@ -9,10 +9,10 @@ use http_body::{Body, Frame, SizeHint};
 
 /// One piece, then the end.
 #[derive(Debug, Default)]
-pub(super) struct Whole(Bytes);
+pub(crate) struct Whole(Bytes);
 
 impl Whole {
-    pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 }

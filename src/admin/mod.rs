@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod guard;
 mod listener;
 
+pub(crate) use body::Whole;
 pub(crate) use listener::{Bound, bind};
 
 use std::convert::Infallible;
