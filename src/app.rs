@@ -13,7 +13,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::control::{GroupStatus, ListenerStatus, Status, TargetStatus};
 
 use crate::admin;
-use crate::control::{Control, Controller, Rejected};
+use crate::control::{Control, Controller, Finished, Rejected};
 use crate::model::{AdminAddress, Config, Generation};
 
 /// How long requests may take to finish once the process is told to stop; ALB's default deregistration delay.
@@ -157,7 +157,7 @@ impl Running {
 
     /// Stops accepting, lets requests finish for as long as ALB would, and ends. No task, thread or socket is left.
     pub async fn shutdown(self) {
-        drop(tokio::time::timeout(FINISH_GRACE, self.control.finish()).await);
+        self.control.finish(Instant::now() + FINISH_GRACE).await;
         self.stop().await;
     }
 
@@ -182,17 +182,18 @@ pub fn run_until_signal(config: Config, ready: impl FnOnce(&Running)) -> Result<
         .build()
         .map_err(|error| Error::Bind(format!("no runtime can be started: {error}")))?;
     runtime.block_on(async {
-        let mut stop = Stop::listen().map_err(|error| Error::Bind(format!("signals cannot be received: {error}")))?;
+        let mut stop = Stop::listen()
+            .map_err(|error| Error::Bind(format!("signals cannot be received: {error}")))?;
         let running = start(config).await?;
         ready(&running);
         stop.asked().await;
         tracing::info!("stopping: requests in progress may finish; a second signal ends them");
         let finished = tokio::select! {
-            outcome = tokio::time::timeout(FINISH_GRACE, running.control.finish()) => outcome.is_ok(),
-            () = stop.asked() => false,
+            finished = running.control.finish(Instant::now() + FINISH_GRACE) => finished,
+            () = stop.asked() => Finished::InPart,
         };
         running.stop().await;
-        tracing::info!(finished, "stopped");
+        tracing::info!(finished = finished == Finished::Whole, "stopped");
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 
@@ -12,6 +13,7 @@ use crate::worker;
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
     begun: Rc<Cell<bool>>,
+    until: Rc<Cell<Option<Instant>>>,
     tasks: TaskTracker,
 }
 
@@ -19,6 +21,7 @@ impl Drain {
     pub(crate) fn new() -> Self {
         Self {
             begun: Rc::default(),
+            until: Rc::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -33,6 +36,18 @@ impl Drain {
         self.begun.set(true);
         self.tasks.close();
         worker::wake_all();
+    }
+
+    /// As `begin`, and tells when those that go on will be ended.
+    pub(crate) fn begin_until(&self, until: Instant) {
+        self.until.set(Some(until));
+        self.begin();
+    }
+
+    /// When connections that still go on will be ended; `None` while nobody has said so.
+    #[expect(dead_code, reason = "asked for by connections that outlive a request")]
+    pub(crate) fn ends_at(&self) -> Option<Instant> {
+        self.until.get()
     }
 
     /// Runs a connection as one that drains with the others.

@@ -126,9 +126,9 @@ impl Controller {
                     // Whoever asked may have left; what was applied stays.
                     drop(reply.send(outcome));
                 }
-                Event::Finish(reply) => {
+                Event::Finish(until, reply) => {
                     self.readiness.send_replace(Readiness::Draining);
-                    let finished = self.listeners.finish();
+                    let finished = self.listeners.finish(until);
                     self.tasks.spawn(async move {
                         finished.await;
                         let _left = reply.send(());

@@ -8,6 +8,7 @@ pub(crate) use apply::{Controller, Rejected};
 pub use status::{GroupStatus, ListenerStatus, Status, TargetStatus};
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,8 +25,9 @@ const EVENTS_MAX: usize = 16;
 pub(crate) enum Event {
     /// Run this configuration instead, whole or not at all.
     Apply(Box<Config>, oneshot::Sender<Result<Generation, Rejected>>),
-    /// Stop accepting and let requests finish; the answer comes when they have.
-    Finish(oneshot::Sender<()>),
+    /// Stop accepting and let requests finish; the answer comes when they have. Nobody waits for it beyond the moment
+    /// given.
+    Finish(Instant, oneshot::Sender<()>),
     /// End, with whatever still runs.
     Stop,
 }
@@ -91,6 +93,15 @@ impl View {
     }
 }
 
+/// How far requests came before the load balancer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finished {
+    /// Every one was answered.
+    Whole,
+    /// Some were not, because their time was over.
+    InPart,
+}
+
 /// A handle to the controller: it asks, and waits for the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
@@ -117,11 +128,14 @@ impl Control {
         answer.await.unwrap_or(Err(Rejected::Stopped))
     }
 
-    /// Stops accepting; ends when every request has.
-    pub(crate) async fn finish(&self) {
+    /// Stops accepting; ends when every request has, or at `until`.
+    pub(crate) async fn finish(&self, until: Instant) -> Finished {
         let (reply, answer) = oneshot::channel();
-        drop(self.events.send(Event::Finish(reply)).await);
-        drop(answer.await);
+        drop(self.events.send(Event::Finish(until, reply)).await);
+        match tokio::time::timeout_at(until.into(), answer).await {
+            Ok(_) => Finished::Whole,
+            Err(_) => Finished::InPart,
+        }
     }
 
     /// Ends everything.

@@ -99,8 +99,11 @@ enum Command {
     Adopt(balance::HandedOver),
     /// Stop accepting, let connections finish.
     Close { id: ListenerId },
-    /// Close everything and say when it is done.
-    Finish { finished: oneshot::Sender<()> },
+    /// Close everything and say when it is done; what still goes on is ended at `until`.
+    Finish {
+        until: Instant,
+        finished: oneshot::Sender<()>,
+    },
     /// End now.
     Stop,
 }
@@ -227,14 +230,14 @@ impl Listeners {
         self.open = open;
     }
 
-    /// Stops accepting; ends when the last connection has.
-    pub(crate) fn finish(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Stops accepting; ends when the last connection has. They are told that nobody waits beyond `until`.
+    pub(crate) fn finish(&self, until: Instant) -> impl Future<Output = ()> + Send + 'static {
         let finished: Vec<_> = self
             .workers
             .iter()
             .map(|worker| {
                 let (finished, all) = oneshot::channel();
-                worker.tell(Command::Finish { finished });
+                worker.tell(Command::Finish { until, finished });
                 all
             })
             .collect();
@@ -277,6 +280,11 @@ impl Door {
     fn close(&self) {
         self.stop.cancel();
         self.place.drain.begin();
+    }
+
+    fn close_until(&self, until: Instant) {
+        self.stop.cancel();
+        self.place.drain.begin_until(until);
     }
 }
 
@@ -332,9 +340,9 @@ async fn run(
                     door.close();
                 }
             }
-            Some(Command::Finish { finished }) => {
+            Some(Command::Finish { until, finished }) => {
                 let drains: Vec<_> = doors.drain().map(|(_, door)| door).collect();
-                drains.iter().for_each(Door::close);
+                drains.iter().for_each(|door| door.close_until(until));
                 tokio::task::spawn_local(async move {
                     for door in drains {
                         door.place.drain.finished().await;
