@@ -45,7 +45,6 @@ impl Drain {
     }
 
     /// When connections that still go on will be ended; `None` while nobody has said so.
-    #[expect(dead_code, reason = "asked for by connections that outlive a request")]
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         self.until.get()
     }

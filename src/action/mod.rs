@@ -3,10 +3,12 @@
 mod fixed_response;
 mod forward;
 mod redirect;
+mod tunnel;
 
 pub(crate) use fixed_response::FixedResponse;
 pub(crate) use forward::Forward;
 pub(crate) use redirect::Redirect;
+pub(crate) use tunnel::Tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;

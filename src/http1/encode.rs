@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use super::{Casing, Persistence};
+use super::{Casing, Persistence, Upgrade};
 
 /// The framing header of a message that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,21 @@ pub(crate) fn encode_response(
         // RFC 9112 §9.3: an HTTP/1.0 client must be told that the connection stays. ALB tells everyone.
         Persistence::KeepAlive => b"Connection: keep-alive\r\n".as_slice(),
     });
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the 101 by which a client learns that `protocol` is spoken from here on. `headers` have neither Connection
+/// nor Upgrade.
+pub(crate) fn encode_switch(
+    out: &mut Vec<u8>,
+    protocol: &Upgrade,
+    headers: &HeaderMap,
+    casing: &Casing,
+) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ");
+    out.extend_from_slice(protocol.value().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    encode_headers(out, headers, casing);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -6,7 +6,8 @@ use http::{Method, Version};
 use memchr::{memchr, memchr_iter};
 
 use super::{
-    Casing, Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, spare,
+    Casing, Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX,
+    Upgrade, spare,
 };
 
 /// A request head that holds to RFC 9112.
@@ -26,6 +27,8 @@ pub(crate) struct RequestHead {
     pub(crate) persistence: Persistence,
     /// Whether the client waits before it sends the body (RFC 9110 §10.1.1).
     pub(crate) expectation: Expectation,
+    /// The protocol that the client would rather speak from here on.
+    pub(crate) upgrade: Option<Upgrade>,
 }
 
 /// Whether a connection may carry another message after this one.
@@ -82,16 +85,21 @@ fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
     let version = version_of(minor);
     let (headers, casing, notable) = read_headers(head, parsed.headers)?;
     let (target, named) = split_target(&method, head.slice_ref(target.as_bytes()))?;
+    let framing = match notable.framing {
+        Presence::There => Framing::of_request(&method, version, &headers)?,
+        Presence::Absent => Framing::Empty,
+    };
     Ok(RequestHead {
         authority: check_host(version, &headers, named)?,
-        framing: match notable.framing {
-            Presence::There => Framing::of_request(&method, version, &headers)?,
-            Presence::Absent => Framing::Empty,
-        },
+        framing,
         persistence: persistence(version, &headers, notable.connection),
         expectation: match notable.expect {
             Presence::There => expectation(version, &headers)?,
             Presence::Absent => Expectation::Nothing,
+        },
+        upgrade: match notable.upgrade {
+            Presence::There => Upgrade::of_request(&method, version, &headers, framing),
+            Presence::Absent => None,
         },
         method,
         target,
@@ -195,6 +203,7 @@ pub(super) struct Notable {
     framing: Presence,
     pub(super) connection: Presence,
     expect: Presence,
+    upgrade: Presence,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,6 +222,8 @@ impl Notable {
             self.connection = Presence::There;
         } else if name == header::EXPECT {
             self.expect = Presence::There;
+        } else if name == header::UPGRADE {
+            self.upgrade = Presence::There;
         }
     }
 }

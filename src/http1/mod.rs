@@ -10,16 +10,18 @@ mod head;
 mod incoming;
 mod response_head;
 mod spare;
+mod upgrade;
 
 pub(crate) use casing::Casing;
 pub(crate) use chunked::{LAST_CHUNK, chunk_head};
 pub(crate) use connection::{Connection, Home};
-pub(crate) use encode::{FramingHeader, encode_request, encode_response};
+pub(crate) use encode::{FramingHeader, encode_request, encode_response, encode_switch};
 pub(crate) use framing::Framing;
 pub(crate) use head::{Expectation, Persistence, RequestHead, is_host, parse_request};
 pub(crate) use incoming::{Broken, Completeness, Incoming, read_body};
 pub(crate) use response_head::{ResponseHead, parse_response};
 pub(crate) use spare::give_back;
+pub(crate) use upgrade::{Upgrade, Upgraded};
 
 /// Longest request line in bytes (ALB quota: 16 K).
 pub(crate) const REQUEST_LINE_MAX: usize = 16 * 1024;

@@ -135,6 +135,11 @@ impl Front {
         self.place.drain.has_begun()
     }
 
+    /// When the connection will be ended with whatever it does; `None` while nobody has said so.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        self.place.drain.ends_at()
+    }
+
     /// Whether the connection should end after this request: its time is up (`client_keep_alive`), or it drains.
     pub(super) fn is_to_close(&self, listener: &Listener) -> bool {
         self.is_draining() || self.expires(listener) <= worker::now()

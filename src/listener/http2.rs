@@ -291,6 +291,7 @@ fn read(
         version: Version::HTTP_2,
         headers,
         casing: Casing::default(),
+        upgrade: None,
         body: if body.is_end_stream() {
             Body::Empty
         } else {

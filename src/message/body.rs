@@ -27,6 +27,8 @@ pub(crate) enum Body {
     Http2(Http2Body),
     /// A response that began before its request had ended: the rest of the request goes on beside it.
     Duplex(Box<Duplex>),
+    /// No content: the target speaks another protocol from here on.
+    Upgraded(http1::Upgraded),
 }
 
 /// Content from an HTTP/2 stream, and the count of what came.
@@ -83,7 +85,7 @@ impl Body {
     /// How many bytes are to come.
     pub(crate) fn size(&self) -> Size {
         let known = match self {
-            Self::Empty => Some(0),
+            Self::Empty | Self::Upgraded(_) => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Http1(incoming) => incoming.remaining(),
             Self::Http2(body) => body.incoming.size_hint().exact(),
@@ -95,7 +97,7 @@ impl Body {
     /// Whether nothing is to come, as far as can be said without asking the peer.
     pub(crate) fn is_done(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Upgraded(_) => true,
             Self::Full(_) => false,
             Self::Http1(incoming) => incoming.is_done(),
             Self::Http2(body) => body.incoming.is_end_stream(),
@@ -109,7 +111,7 @@ impl Body {
         match self {
             Self::Http1(incoming) => incoming.last_active(),
             Self::Duplex(duplex) => duplex.response.last_active(),
-            Self::Empty | Self::Full(_) | Self::Http2(_) => None,
+            Self::Empty | Self::Full(_) | Self::Http2(_) | Self::Upgraded(_) => None,
         }
     }
 
@@ -128,7 +130,7 @@ impl Body {
         take: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Result<Option<R>, Broken>> {
         match self {
-            Self::Empty => Poll::Ready(Ok(None)),
+            Self::Empty | Self::Upgraded(_) => Poll::Ready(Ok(None)),
             Self::Full(bytes) => {
                 let outcome = take(cx, bytes);
                 *self = Self::Empty;

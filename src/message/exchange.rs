@@ -72,6 +72,10 @@ pub(crate) enum Kind {
     Http,
     Https,
     H2,
+    /// WebSocket or another protocol in a tunnel.
+    Ws,
+    /// The same from a client that came over TLS.
+    Wss,
 }
 
 /// Which rule decided.
@@ -147,6 +151,14 @@ impl Exchange {
         });
     }
 
+    /// Notes that a tunnel follows; ALB tells those apart by whether the client came over TLS.
+    pub(crate) fn tunnelled(&mut self) {
+        self.kind = match self.client.tls {
+            None => Kind::Ws,
+            Some(_) => Kind::Wss,
+        };
+    }
+
     /// Whether anybody will read this record.
     pub(crate) fn is_kept(&self) -> bool {
         self.asked.is_some()
@@ -194,6 +206,8 @@ impl Kind {
             Self::Http => "http",
             Self::Https => "https",
             Self::H2 => "h2",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 }

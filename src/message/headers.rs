@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use http::Version;
-use http::header::{CONNECTION, COOKIE, DATE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, COOKIE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use smallvec::SmallVec;
 
 use super::{Buffer, Client, Error, Request, trace_id};
@@ -96,6 +96,11 @@ pub(crate) fn toward_target(
             X_AMZN_TLS_CIPHER_SUITE,
             HeaderValue::from_static(tls.cipher),
         )?;
+    }
+    if let Some(upgrade) = &request.upgrade {
+        // Ours again: the target is asked by this hop, on a connection that it will not share.
+        set(headers, CONNECTION, HeaderValue::from_static("Upgrade"))?;
+        set(headers, UPGRADE, upgrade.value())?;
     }
     host(request, policy)?;
     trace(&mut request.headers, now_epoch_seconds, random)

@@ -9,6 +9,7 @@ pub(crate) mod headers;
 mod outstanding;
 mod trace_id;
 mod upload;
+pub(crate) mod websocket;
 
 pub(crate) use body::{Body, Broken, Duplex, Http2Body, Size};
 pub(crate) use client::{Client, TlsFacts};
@@ -22,7 +23,7 @@ use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
 use smallvec::SmallVec;
 
-use crate::http1::Casing;
+use crate::http1::{Casing, Upgrade};
 
 /// A request on its way from a client to a target.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Request {
     /// How an HTTP/1.1 client spelled its header names; empty for HTTP/2.
     pub(crate) casing: Casing,
     pub(crate) body: Body,
+    /// The protocol that the client would rather speak with the target.
+    pub(crate) upgrade: Option<Upgrade>,
 }
 
 impl Request {
@@ -122,6 +125,7 @@ impl Request {
             headers: map,
             casing,
             body: Body::Empty,
+            upgrade: None,
         }
     }
 }

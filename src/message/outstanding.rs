@@ -69,7 +69,6 @@ impl Outstanding {
     }
 
     /// When this request is to end if it still runs; `None` while its target stays.
-    #[cfg_attr(not(test), expect(dead_code, reason = "requests do not look up yet"))]
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         self.0.ends_at()
     }

@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use super::pool::home;
 use super::{Error, Failure, Replay, Upstream, connect};
 use crate::http1::{
-    Connection, FramingHeader, Home, Incoming, Malformed, Persistence, ResponseHead,
+    Connection, FramingHeader, Home, Incoming, Malformed, Persistence, ResponseHead, Upgraded,
     encode_request, parse_response,
 };
 use crate::message::{Body, Duplex, Outgoing, Request, Response, Size, Stopped, Upload, WaitsFor};
@@ -94,7 +94,12 @@ async fn exchange(
     let error = match (outcome, &state) {
         (Some(Ok(head)), _) => {
             let address = connection.peer();
-            let response = response(connection, home, head, state);
+            let response = match request.upgrade.take() {
+                Some(protocol) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    switched(Upgraded::new(connection, protocol), head)
+                }
+                _ => response(connection, home, head, state),
+            };
             return Ok(Answer {
                 response,
                 address,
@@ -137,14 +142,21 @@ fn response(
         State::Uploading(upload) => Some(upload),
         State::Fresh | State::Bodiless | State::Uploaded | State::CutShort(_) => None,
     };
-    let body = match (
-        Incoming::open(connection, head.framing, reusable.then(|| Rc::clone(home))),
-        upload,
-    ) {
+    let home = reusable.then(|| Rc::clone(home));
+    let body = match (Incoming::open(connection, head.framing, home), upload) {
         (None, _) => Body::Empty,
         (Some(response), None) => Body::Http1(response),
         (Some(response), upload) => Body::Duplex(Box::new(Duplex { upload, response })),
     };
+    with_body(head, body)
+}
+
+/// The 101 after which the connection speaks another protocol; it goes nowhere else from there.
+fn switched(upgraded: Upgraded, head: ResponseHead) -> Response {
+    with_body(head, Body::Upgraded(upgraded))
+}
+
+fn with_body(head: ResponseHead, body: Body) -> Response {
     Response {
         status: head.status,
         headers: head.headers,
@@ -194,6 +206,9 @@ impl Exchange<'_> {
             if !head.status.is_informational() {
                 return Poll::Ready(Ok(head));
             }
+            if head.status == StatusCode::SWITCHING_PROTOCOLS && self.agrees(&head) {
+                return Poll::Ready(Ok(head));
+            }
             self.interim += 1;
             if self.interim > INTERIM_MAX || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Err(Malformed::Syntax(
@@ -202,6 +217,12 @@ impl Exchange<'_> {
                 .into()));
             }
         }
+    }
+
+    /// Whether a 101 says yes to what was asked; one that says anything else is nonsense.
+    fn agrees(&self, head: &ResponseHead) -> bool {
+        let asked = self.request.upgrade.as_ref();
+        asked.is_some_and(|asked| asked.is_agreed(&head.headers))
     }
 
     /// Moves the request on. A target that stops taking it may have answered already, so only the client's failure

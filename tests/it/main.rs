@@ -14,6 +14,7 @@ mod access_log; // what is written down of a request
 mod headers; // what a hop does to headers
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
+mod websocket; // upgrades, and what goes through them
 
 mod dns; // targets by name
 mod health; // health checks, and where traffic goes

@@ -3,10 +3,13 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, StatusCode, Version, header};
 
 use super::Asked;
-use crate::http1::{Connection, FramingHeader, Persistence, encode_response, give_back};
+use crate::http1::{
+    Casing, Connection, FramingHeader, Persistence, Upgraded, encode_response, encode_switch,
+    give_back,
+};
 use crate::message::{self, Body, Outgoing, Response, Size};
 use crate::worker::{self, Alarm};
 
@@ -99,6 +102,37 @@ pub(super) async fn write(
     written
 }
 
+/// Tells the client that what it asked for is spoken from here on.
+pub(super) async fn agree(
+    connection: &Connection,
+    target: &Upgraded,
+    mut headers: HeaderMap,
+    casing: Casing,
+    idle_timeout: Duration,
+    alarm: &Alarm,
+) -> Written {
+    headers.remove(header::CONNECTION);
+    let mut head = true;
+    let writing = |cx: &mut Context<'_>| {
+        if std::mem::take(&mut head) {
+            worker::with_outgoing(|out| {
+                encode_switch(out, target.protocol(), &headers, &casing);
+                connection.push(cx, &[out])
+            })?;
+        }
+        connection.poll_flush(cx)
+    };
+    connection.touch();
+    let written = alarm
+        .while_active(idle_timeout, || connection.last_active(), writing)
+        .await;
+    give_back(headers, casing);
+    match written {
+        Some(Ok(())) => Written::Whole,
+        Some(Err(_)) | None => Written::ClientGone,
+    }
+}
+
 /// What one step of writing an answer did.
 enum Pushed {
     Some(std::io::Result<()>),
@@ -111,7 +145,7 @@ enum Pushed {
 fn framing(
     asked: &Asked,
     status: StatusCode,
-    headers: &http::HeaderMap,
+    headers: &HeaderMap,
     body: &Body,
 ) -> (FramingHeader, Option<Outgoing>) {
     let announced = || {

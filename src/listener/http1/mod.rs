@@ -12,15 +12,16 @@ use std::time::Duration;
 use http::{Method, Version, header};
 
 use super::connection::Front;
+use crate::action::Tunnel;
 use crate::http1::{
     Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, give_back,
     parse_request,
 };
-use crate::message::{self, Body, Client, Exchange, Kind, Request, Response, Size};
+use crate::message::{self, Body, Client, Exchange, Kind, Outstanding, Request, Response, Size};
 use crate::proxy;
 use crate::snapshot::Listener;
 use crate::worker::{self, Alarm};
-use answer::{Written, write};
+use answer::{Written, agree, write};
 
 /// Longest wait for the rest of a head once its first byte is there. A head is one packet or a few; whoever needs
 /// longer holds a connection for nothing.
@@ -55,6 +56,10 @@ pub(super) async fn serve(connection: Rc<Connection>, front: Front) {
             After::Close => break,
             After::Linger => return linger(&connection, &alarm).await,
             After::Abort => return,
+            After::Tunnel(through) => {
+                tunnel(&connection, &front, &alarm, through).await;
+                break;
+            }
         }
     }
     close(&connection, &alarm).await;
@@ -91,6 +96,18 @@ enum After {
     Linger,
     /// The client is gone.
     Abort,
+    /// HTTP is over.
+    // Boxed: what it holds is large and rare.
+    Tunnel(Box<Through>),
+}
+
+/// What an upgraded connection goes on with.
+struct Through {
+    tunnel: Tunnel,
+    exchange: Exchange,
+    before: Counts,
+    idle_timeout: Duration,
+    outstanding: Option<Outstanding>,
 }
 
 /// Answers request after request, until there has been none for a while.
@@ -226,6 +243,28 @@ async fn exchange(
     drop(request.body);
     give_back(request.headers, request.casing);
     let outcome = match answer {
+        Some(Response {
+            body: Body::Upgraded(target),
+            headers,
+            casing,
+            outstanding,
+            ..
+        }) => {
+            let idle_timeout = listener.idle_timeout;
+            exchange.tunnelled();
+            match agree(connection, &target, headers, casing, idle_timeout, alarm).await {
+                Written::Whole => {
+                    return After::Tunnel(Box::new(Through {
+                        tunnel: Tunnel::new(target),
+                        exchange,
+                        before,
+                        idle_timeout,
+                        outstanding,
+                    }));
+                }
+                written => (written, Persistence::Close),
+            }
+        }
         Some(response) => {
             let persistence = persistence_after(&asked, &response, connection, front, &listener);
             let written = write(
@@ -258,6 +297,24 @@ async fn exchange(
     }
 }
 
+/// Carries what is not HTTP any more, to its end.
+async fn tunnel(connection: &Connection, front: &Front, alarm: &Alarm, mut through: Box<Through>) {
+    let Through {
+        tunnel,
+        exchange,
+        before,
+        idle_timeout,
+        outstanding,
+    } = &mut *through;
+    let ends_at = || {
+        let target = outstanding.as_ref().and_then(Outstanding::ends_at);
+        [target, front.ends_at()].into_iter().flatten().min()
+    };
+    tunnel.run(connection, *idle_timeout, alarm, ends_at).await;
+    before.settle(connection, exchange);
+    front.listener().finish(exchange);
+}
+
 /// The request that a head begins, its body still on the connection.
 fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
     let RequestHead {
@@ -270,6 +327,7 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         framing,
         persistence,
         expectation,
+        upgrade,
     } = head;
     let body =
         Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
@@ -287,6 +345,7 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         headers,
         casing,
         body,
+        upgrade,
     };
     (request, asked)
 }
