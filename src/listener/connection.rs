@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{http1, http2};
 use crate::drain::Drain;
 use crate::http1::Connection;
-use crate::message::{Client, ConnectionId, Exchange, Kind, TlsFacts, page};
+use crate::message::{Client, ConnectionId, Exchange, Kind, Outstanding, TlsFacts, page};
 use crate::snapshot::{Listener, ListenerId, Snapshot};
 use crate::tls::{self, Stream};
 use crate::worker::{self, Alarm};
@@ -135,9 +135,13 @@ impl Front {
         self.place.drain.has_begun()
     }
 
-    /// When the connection will be ended with whatever it does; `None` while nobody has said so.
-    pub(super) fn ends_at(&self) -> Option<Instant> {
-        self.place.drain.ends_at()
+    /// When a tunnel will be ended, because its target goes or this process does; `None` while neither is in sight.
+    pub(super) fn tunnel_ends_at(&self, outstanding: Option<&Outstanding>) -> Option<Instant> {
+        let target = outstanding.and_then(Outstanding::ends_at);
+        [target, self.place.drain.ends_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the connection should end after this request: its time is up (`client_keep_alive`), or it drains.
@@ -191,7 +195,7 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
                 Speaks::Http1
             }
         }
-        Stream::Plain(_) | Stream::Client(_) => Speaks::Http1,
+        Stream::Plain(_) | Stream::Client(_) | Stream::Http2(_) => Speaks::Http1,
     };
     match (protocol, stream) {
         (Speaks::Http2, Stream::Server(tls)) => http2::serve(*tls, front).await,

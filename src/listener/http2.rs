@@ -10,19 +10,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 use http_body::{Body as _, Frame, SizeHint};
+use hyper::ext::Protocol;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Current, Front};
-use crate::http1::{Casing, is_host};
+use crate::action::Tunnel;
+use crate::http1::{Casing, Connection, Upgrade, is_host};
+use crate::message::websocket::Key;
 use crate::message::{
     self, Body, Broken, Error, Exchange, Http2Body, Kind, Outstanding, Request, Response, Size,
 };
 use crate::proxy;
+use crate::tls::Stream;
 use crate::worker::{self, Alarm};
 
 /// Streams at once on one connection (ALB quota: 128).
@@ -61,13 +66,14 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
     let streams = Local {
         tasks: TaskTracker::new(),
         idle_timeout,
+        next: Rc::default(),
     };
     let service = service_fn({
-        let (front, usage) = (Rc::clone(&front), Rc::clone(&usage));
+        let (front, usage, streams) = (Rc::clone(&front), Rc::clone(&usage), streams.clone());
         move |request| {
             let stream = InUse::begin(&usage);
-            let front = Rc::clone(&front);
-            async move { Ok::<_, Infallible>(answer(request, &front, stream).await) }
+            let (front, streams) = (Rc::clone(&front), streams.clone());
+            async move { Ok::<_, Infallible>(answer(request, &front, stream, &streams).await) }
         }
     });
     let mut connection =
@@ -118,6 +124,7 @@ fn builder(streams: Local) -> http2::Builder<Local> {
         .max_header_list_size(HEADER_LIST_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .enable_connect_protocol()
         .auto_date_header(false);
     builder
 }
@@ -127,12 +134,27 @@ fn builder(streams: Local) -> http2::Builder<Local> {
 struct Local {
     tasks: TaskTracker,
     idle_timeout: Duration,
+    next: Rc<Cell<Next>>,
+}
+
+/// What hyper is to run next.
+#[derive(Clone, Copy, Debug, Default)]
+enum Next {
+    #[default]
+    Stream,
+    /// What carries the answers of a tunnel; that may have nothing to do for long, and ends with its tunnel.
+    TunnelEnd,
 }
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, stream: F) {
-        let period = self.idle_timeout + LAST_RESORT;
-        self.tasks.spawn_local(while_it_moves(stream, period));
+        match self.next.take() {
+            Next::Stream => {
+                let period = self.idle_timeout + LAST_RESORT;
+                self.tasks.spawn_local(while_it_moves(stream, period));
+            }
+            Next::TunnelEnd => drop(self.tasks.spawn_local(stream)),
+        }
     }
 }
 
@@ -186,9 +208,10 @@ impl Drop for InUse {
 
 /// Answers one stream. A stream that the client resets is dropped where it stands.
 async fn answer(
-    request: http::Request<hyper::body::Incoming>,
+    mut request: http::Request<hyper::body::Incoming>,
     front: &Rc<Front>,
     stream: InUse,
+    streams: &Local,
 ) -> http::Response<Outgoing> {
     let alarm = Alarm::new();
     let listener = front.listener();
@@ -201,7 +224,8 @@ async fn answer(
         _stream: stream,
     };
     let whole = message::Answer::to(request.method());
-    let response = match read(request, Rc::clone(&record.received)) {
+    let tunnel = Handshake::begin(&mut request);
+    let response = match read(request, tunnel.as_ref(), Rc::clone(&record.received)) {
         Ok(mut request) => {
             if listener.access_log.is_some() {
                 record.exchange.asked(&request);
@@ -217,6 +241,17 @@ async fn answer(
         }
         Err(error) => proxy::refuse(error, whole, &mut record.exchange),
     };
+    let response = match (tunnel, response) {
+        (None, response) => response,
+        (Some(handshake), response) if handshake.is_agreed(&response) => {
+            return open(handshake, response, record, front, streams);
+        }
+        // RFC 8441 §5: any success would tell the client that it has a tunnel.
+        (Some(_), response) if response.status.is_success() || is_switch(&response) => {
+            proxy::refuse(Error::TargetMalformedResponse, whole, &mut record.exchange)
+        }
+        (Some(_), refusal) => refusal,
+    };
     let Response {
         status,
         headers,
@@ -228,7 +263,7 @@ async fn answer(
     record.exchange.sent_bytes = fields_size(&headers);
     let outgoing = Outgoing {
         body,
-        record,
+        record: Some(record),
         alarm,
         idle_timeout: listener.idle_timeout,
     };
@@ -243,13 +278,109 @@ async fn answer(
     response
 }
 
+/// A WebSocket that a client asks for by extended CONNECT (RFC 8441), until its target has agreed.
+struct Handshake {
+    upgrade: OnUpgrade,
+    key: Key,
+}
+
+impl Handshake {
+    /// `None` for any other request.
+    fn begin(request: &mut http::Request<hyper::body::Incoming>) -> Option<Self> {
+        let protocol = request.extensions().get::<Protocol>()?;
+        let is_websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
+        (is_websocket && request.method() == Method::CONNECT).then(|| Self {
+            upgrade: hyper::upgrade::on(request),
+            key: Key::new(fastrand::u128(..).to_ne_bytes()),
+        })
+    }
+
+    /// The same question as an HTTP/1.1 target knows it (RFC 8441 §5.1).
+    fn translate(&self, method: &mut Method, headers: &mut HeaderMap) -> Option<Upgrade> {
+        let key = self.key.value()?;
+        headers.try_insert(header::SEC_WEBSOCKET_KEY, key).ok()?;
+        *method = Method::GET;
+        Some(Upgrade::WebSocket)
+    }
+
+    fn is_agreed(&self, response: &Response) -> bool {
+        is_switch(response) && self.key.is_accepted(&response.headers)
+    }
+}
+
+fn is_switch(response: &Response) -> bool {
+    matches!(response.body, Body::Upgraded(_))
+}
+
+/// Tells the client that it has its tunnel, and carries it on a task of its own.
+fn open(
+    handshake: Handshake,
+    response: Response,
+    mut record: Record,
+    front: &Rc<Front>,
+    streams: &Local,
+) -> http::Response<Outgoing> {
+    let Response {
+        mut headers,
+        body,
+        outstanding,
+        ..
+    } = response;
+    for ours in [header::SEC_WEBSOCKET_ACCEPT, header::CONNECTION] {
+        headers.remove(ours);
+    }
+    record.exchange.tunnelled();
+    record.exchange.sent_bytes = fields_size(&headers);
+    record.outstanding = outstanding;
+    let idle_timeout = record.listener.idle_timeout;
+    if let Body::Upgraded(target) = body {
+        let (front, upgrade) = (Rc::clone(front), handshake.upgrade);
+        // An idle tunnel keeps no more than it needs.
+        let tunnel = Box::new(Tunnel::new(target));
+        streams.tasks.spawn_local(async move {
+            // The client is gone, or its connection.
+            let Ok(stream) = upgrade.await else { return };
+            carry(tunnel, stream, &front, record, idle_timeout).await;
+        });
+    }
+    // hyper starts it as soon as it has seen this answer, in the same breath.
+    streams.next.set(Next::TunnelEnd);
+    let mut response = http::Response::new(Outgoing {
+        body: Body::Empty,
+        record: None,
+        alarm: Alarm::new(),
+        idle_timeout,
+    });
+    *response.headers_mut() = headers;
+    response
+}
+
+async fn carry(
+    mut tunnel: Box<Tunnel>,
+    stream: Upgraded,
+    front: &Front,
+    mut record: Record,
+    idle_timeout: Duration,
+) {
+    let alarm = Alarm::new();
+    let stream = Stream::Http2(Box::new(TokioIo::new(stream)));
+    let client = Connection::new(stream, front.client.peer);
+    let outstanding = record.outstanding.take();
+    let ends_at = || front.tunnel_ends_at(outstanding.as_ref());
+    tunnel.run(&client, idle_timeout, &alarm, ends_at).await;
+    let received = record.received.get() + client.received();
+    record.received.set(received);
+    record.exchange.sent_bytes += client.sent();
+}
+
 /// Our request from hyper's: the target as sent, one host, no second opinion about framing.
 fn read(
     request: http::Request<hyper::body::Incoming>,
+    tunnel: Option<&Handshake>,
     received: Rc<Cell<u64>>,
 ) -> Result<Request, Error> {
     received.set(request_size(&request));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut headers = parts.headers;
     if headers.get_all(header::HOST).iter().nth(1).is_some() {
         return Err(Error::MalformedRequest(
@@ -284,6 +415,7 @@ fn read(
     if !target.starts_with('/') && (target != "*" || parts.method != Method::OPTIONS) {
         return Err(Error::MalformedRequest(":path does not begin with a slash"));
     }
+    let upgrade = tunnel.and_then(|tunnel| tunnel.translate(&mut parts.method, &mut headers));
     Ok(Request {
         target: Bytes::copy_from_slice(target.as_bytes()),
         method: parts.method,
@@ -291,7 +423,7 @@ fn read(
         version: Version::HTTP_2,
         headers,
         casing: Casing::default(),
-        upgrade: None,
+        upgrade,
         body: if body.is_end_stream() {
             Body::Empty
         } else {
@@ -349,7 +481,8 @@ impl Drop for Record {
 #[derive(Debug)]
 struct Outgoing {
     body: Body,
-    record: Record,
+    /// `None` where a tunnel has it.
+    record: Option<Record>,
     alarm: Alarm,
     idle_timeout: Duration,
 }
@@ -378,7 +511,9 @@ impl http_body::Body for Outgoing {
             }
         };
         Poll::Ready(piece.map(|piece| {
-            this.record.exchange.sent_bytes += piece.len() as u64;
+            if let Some(record) = &mut this.record {
+                record.exchange.sent_bytes += piece.len() as u64;
+            }
             Ok(Frame::data(piece))
         }))
     }

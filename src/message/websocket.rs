@@ -1,5 +1,34 @@
-//! Where WebSocket frames begin (RFC 6455 §5.2): enough to put a Close between two of them. Never looks at what they
-//! carry.
+//! What we must know of WebSocket: the key and its answer where we ask on behalf of an HTTP/2 client, and where frames
+//! begin, so that a Close can be put between two of them. Never looks at what they carry.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT};
+
+/// A `Sec-WebSocket-Key` of our own (RFC 6455 §4.1), for clients that come by HTTP/2 and have none (RFC 8441 §5).
+#[derive(Debug)]
+pub(crate) struct Key(String);
+
+impl Key {
+    /// `random` need not be unguessable: the answer proves that the target understood, and nothing else.
+    pub(crate) fn new(random: [u8; 16]) -> Self {
+        Self(BASE64_STANDARD.encode(random))
+    }
+
+    pub(crate) fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.0).ok()
+    }
+
+    /// Whether an answer was made with this key (RFC 6455 §4.2.2).
+    pub(crate) fn is_accepted(&self, headers: &HeaderMap) -> bool {
+        let text = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", self.0);
+        let expected = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        let expected = BASE64_STANDARD.encode(expected);
+        headers
+            .get(SEC_WEBSOCKET_ACCEPT)
+            .is_some_and(|accept| accept.as_bytes() == expected.as_bytes())
+    }
+}
 
 /// Close with 1012, "service restart" (RFC 6455 §5.5.1 and IANA's registry of close codes): clients reconnect.
 pub(crate) const CLOSE_SERVICE_RESTART: [u8; 4] = [0x88, 0x02, 0x03, 0xf4];
@@ -128,6 +157,19 @@ mod tests {
         }
         frame.resize(frame.len() + length, 0x88);
         frame
+    }
+
+    /// The example of RFC 6455 §1.3.
+    #[test]
+    fn a_key_is_accepted_by_its_own_answer() {
+        let key = Key::new(*b"the sample nonce");
+        assert_eq!(key.value().unwrap(), "dGhlIHNhbXBsZSBub25jZQ==");
+        let answer = |accept: &'static str| {
+            HeaderMap::from_iter([(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static(accept))])
+        };
+        assert!(key.is_accepted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
+        assert!(!key.is_accepted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOp=")));
+        assert!(!key.is_accepted(&HeaderMap::new()));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! One type for a connection's bytes: plain, or TLS from either end.
+//! One type for a connection's bytes: plain, TLS from either end, or a stream of an HTTP/2 connection.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -15,6 +17,8 @@ pub(crate) enum Stream {
     Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// We are the client: toward targets.
     Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// What a client's extended CONNECT has opened (RFC 8441).
+    Http2(Box<TokioIo<Upgraded>>),
 }
 
 impl Stream {
@@ -30,6 +34,7 @@ impl Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, &mut buffer),
             Self::Server(tls) => Pin::new(tls).poll_read(cx, &mut buffer),
             Self::Client(tls) => Pin::new(tls).poll_read(cx, &mut buffer),
+            Self::Http2(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         };
         outcome.map_ok(|()| buffer.filled().len())
     }
@@ -46,6 +51,7 @@ impl Stream {
                 Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, piece),
                 Self::Server(tls) => Pin::new(tls).poll_write(cx, piece),
                 Self::Client(tls) => Pin::new(tls).poll_write(cx, piece),
+                Self::Http2(stream) => Pin::new(stream).poll_write(cx, piece),
             };
         }
         let mut slices = [IoSlice::new(&[]); 4];
@@ -63,6 +69,7 @@ impl Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Self::Server(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
             Self::Client(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+            Self::Http2(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -72,6 +79,7 @@ impl Stream {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Server(tls) => Pin::new(tls).poll_flush(cx),
             Self::Client(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -81,6 +89,7 @@ impl Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Server(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Client(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use albedo::app::Running;
 use albedo::model::Config;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version};
 use http_body::Frame;
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
@@ -1029,4 +1032,172 @@ fn minimal(method: &str, path: &str) -> Vec<u8> {
         .iter()
         .flat_map(|(name, value)| literal(name, value))
         .collect()
+}
+
+/// Asks for a WebSocket by extended CONNECT; gives the answer.
+async fn ask_for_a_websocket(client: &Http2) -> http::Response<hyper::body::Incoming> {
+    // The server's settings, which allow the question, come before its first answer.
+    client.get("/settings").await;
+    let mut question = request("CONNECT", "/socket", Content::none());
+    question
+        .extensions_mut()
+        .insert(Protocol::from_static("websocket"));
+    let headers = question.headers_mut();
+    headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    headers.insert("sec-websocket-protocol", HeaderValue::from_static("chat"));
+    client.send_request(question).await.unwrap()
+}
+
+/// The answer by which a target agrees (RFC 6455 §4.2.2).
+fn agreement(head: &str) -> String {
+    let key = header(head, "sec-websocket-key").unwrap();
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let digest = aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY,
+        text.as_bytes(),
+    );
+    let accept = BASE64_STANDARD.encode(digest);
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n"
+    )
+}
+
+/// A target that agrees to WebSockets and then sends back what it gets, to the end; it answers anything else.
+async fn echoing() -> Target {
+    Target::playing(|head, mut client| async move {
+        if header(&head, "upgrade").is_none() {
+            client.answer("no socket").await;
+            return Some(client);
+        }
+        client.say(agreement(&head)).await;
+        loop {
+            let piece = client.piece().await;
+            if piece.is_empty() {
+                return None;
+            }
+            client.say(piece).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_asked_for_as_http1_knows_it() {
+    let target = echoing().await;
+    let scene = Scene::before(&target).await;
+    let client = scene.client().await;
+    let answer = ask_for_a_websocket(&client).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "chat");
+    for name in ["sec-websocket-accept", "upgrade", "connection"] {
+        assert!(!answer.headers().contains_key(name), "{name}");
+    }
+    let asked = target.last_request();
+    assert!(asked.starts_with("GET /socket HTTP/1.1\r\n"), "{asked}");
+    for (name, value) in [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        (
+            "host",
+            &*format!("web.example:{}", scene.running.listeners()[0].port()),
+        ),
+    ] {
+        assert_eq!(header(&asked, name), Some(value));
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_a_websocket_over_http2_go_both_ways_beside_other_streams() {
+    let target = echoing().await;
+    let scene = Scene::before(&target).await;
+    let client = scene.client().await;
+    let answer = ask_for_a_websocket(&client).await;
+    let stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let anything: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
+    let sending = async {
+        writing.write_all(&anything).await.unwrap();
+        assert_eq!(client.get("/beside").await.1, "no socket");
+        writing.shutdown().await.unwrap();
+    };
+    let mut came = Vec::new();
+    let receiving = reading.read_to_end(&mut came);
+    let ((), received) = soon("all comes back", async { tokio::join!(sending, receiving) }).await;
+    received.unwrap();
+    assert!(came == anything);
+    until("the target's connection ends", || target.open() <= 1).await;
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_refused_by_any_answer_but_the_right_one() {
+    let target = Target::playing(|head, mut client| async move {
+        let answer = match header(&head, "sec-websocket-key") {
+            None => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+            Some(_) => {
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Accept: c29tZXRoaW5nIGVsc2U=\r\n\r\n"
+                    .to_owned()
+            }
+        };
+        client.say(answer).await;
+        Some(client)
+    })
+    .await;
+    let scene = Scene::before(&target).await;
+    let answer = ask_for_a_websocket(&scene.client().await).await;
+    assert_eq!(answer.status(), 502);
+
+    let target = Target::named("not a socket").await;
+    let scene = Scene::before(&target).await;
+    let answer = ask_for_a_websocket(&scene.client().await).await;
+    assert_eq!(answer.status(), 502, "a success would open a tunnel");
+
+    let target = Target::playing(|head, mut client| async move {
+        let status = match header(&head, "upgrade") {
+            None => "200 OK",
+            Some(_) => "403 Forbidden",
+        };
+        client
+            .say(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno"))
+            .await;
+        Some(client)
+    })
+    .await;
+    let scene = Scene::before(&target).await;
+    let answer = ask_for_a_websocket(&scene.client().await).await;
+    assert_eq!(answer.status(), 403);
+    assert_eq!(read(answer.into_body()).await.unwrap(), b"no");
+}
+
+#[tokio::test]
+async fn a_websocket_over_http2_lives_as_long_as_either_side_speaks() {
+    let ticks = 8;
+    let target = Target::playing(move |head, mut client| async move {
+        if header(&head, "upgrade").is_none() {
+            client.answer("no socket").await;
+            return Some(client);
+        }
+        client.say(agreement(&head)).await;
+        client.body(ticks * 4).await;
+        client.say("thanks").await;
+        client.end().await;
+        None
+    })
+    .await;
+    let idle = Duration::from_secs(1);
+    let scene = Scene::with(&target, |config| config.load_balancer.idle_timeout = idle).await;
+    let client = scene.client().await;
+    let answer = ask_for_a_websocket(&client).await;
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await.unwrap());
+    // The target says nothing for longer than any other stream may be silent.
+    for _ in 0..ticks {
+        tokio::time::sleep(idle / 2).await;
+        stream.write_all(b"tick").await.unwrap();
+    }
+    let mut came = Vec::new();
+    let ended = soon("the end of a silent tunnel", stream.read_to_end(&mut came));
+    let ended = ended.await;
+    assert_eq!(String::from_utf8(came).unwrap(), "thanks", "{ended:?}");
 }

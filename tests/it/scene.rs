@@ -341,6 +341,15 @@ impl Conversation {
         self.unread.drain(..length).collect()
     }
 
+    /// The next bytes, whatever they are; none at the end.
+    pub(crate) async fn piece(&mut self) -> Vec<u8> {
+        let mut buffer = [0; 16 * 1024];
+        let count = soon("more", self.stream.read(&mut buffer))
+            .await
+            .unwrap_or(0);
+        buffer[..count].to_vec()
+    }
+
     /// Takes what is there, 0 at the end, and forgets it.
     pub(crate) async fn skim(&mut self) -> usize {
         if self.unread.is_empty() {

@@ -306,10 +306,7 @@ async fn tunnel(connection: &Connection, front: &Front, alarm: &Alarm, mut throu
         idle_timeout,
         outstanding,
     } = &mut *through;
-    let ends_at = || {
-        let target = outstanding.as_ref().and_then(Outstanding::ends_at);
-        [target, front.ends_at()].into_iter().flatten().min()
-    };
+    let ends_at = || front.tunnel_ends_at(outstanding.as_ref());
     tunnel.run(connection, *idle_timeout, alarm, ends_at).await;
     before.settle(connection, exchange);
     front.listener().finish(exchange);
