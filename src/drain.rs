@@ -49,6 +49,12 @@ impl Drain {
         self.until.get()
     }
 
+    /// Whether that moment has come; they are woken for it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ends_at()
+            .is_some_and(|at| at <= worker::refresh_clock())
+    }
+
     /// Runs a connection as one that drains with the others.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + 'static) {
         self.tasks.spawn_local(connection);

@@ -1,6 +1,7 @@
 //! Forward: choose a target, send, and where that is safe choose another one. Decides what an upstream's error means.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Method, header};
@@ -64,7 +65,17 @@ impl Forward {
                 break;
             };
             tried.push(lease.pool());
-            match upstream::send(lease.upstream(), request, hop.idle_timeout, hop.alarm).await {
+            let sent = {
+                let (upstream, alarm) = (lease.upstream(), hop.alarm);
+                let sending = pin!(upstream::send(upstream, request, hop.idle_timeout, alarm));
+                lease.while_it_lasts(sending).await
+            };
+            let Some(sent) = sent else {
+                exchange.target = lease.upstream().addresses().first().copied();
+                outcome = Error::TargetDeregistered;
+                break;
+            };
+            match sent {
                 Ok(mut answer) => {
                     self.keep_client(&mut answer.response, &lease, hop.cookie_keys);
                     return Ok(self.answered(answer, lease, exchange));

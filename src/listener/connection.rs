@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -133,6 +133,19 @@ impl Front {
     /// Whether the connection should end when it is idle.
     pub(super) fn is_draining(&self) -> bool {
         self.place.drain.has_begun()
+    }
+
+    /// Waits for `work`, or gives `None` once the time of a process that is to end is over.
+    pub(super) async fn while_it_lasts<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if self.place.drain.is_over() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// When a tunnel will be ended, because its target goes or this process does; `None` while neither is in sight.

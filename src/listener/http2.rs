@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -76,8 +76,7 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
             async move { Ok::<_, Infallible>(answer(request, &front, stream, &streams).await) }
         }
     });
-    let mut connection =
-        std::pin::pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
+    let mut connection = pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
     let quiet_since = || {
         if usage.active.get() > 0 {
             worker::now()
@@ -161,7 +160,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 /// Runs a stream to its end, or resets it when nothing has woken it for `period`: then its client has stopped taking
 /// the answer, which hyper waits for without end.
 async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration) {
-    let mut stream = std::pin::pin!(stream);
+    let mut stream = pin!(stream);
     let moved = Cell::new(worker::now());
     let alarm = Alarm::new();
     alarm
@@ -230,14 +229,20 @@ async fn answer(
             if listener.access_log.is_some() {
                 record.exchange.asked(&request);
             }
-            proxy::handle(
-                &mut request,
-                &front.client,
-                &listener,
-                &mut record.exchange,
-                &alarm,
-            )
-            .await
+            let answer = {
+                let handling = pin!(proxy::handle(
+                    &mut request,
+                    &front.client,
+                    &listener,
+                    &mut record.exchange,
+                    &alarm,
+                ));
+                front.while_it_lasts(handling).await
+            };
+            match answer {
+                Some(answer) => answer,
+                None => proxy::refuse(Error::ShuttingDown, whole, &mut record.exchange),
+            }
         }
         Err(error) => proxy::refuse(error, whole, &mut record.exchange),
     };
@@ -489,13 +494,20 @@ struct Outgoing {
 
 impl http_body::Body for Outgoing {
     type Data = Bytes;
-    type Error = Silent;
+    type Error = CutShort;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Silent>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         let this = self.get_mut();
+        let outstanding = this
+            .record
+            .as_ref()
+            .and_then(|record| record.outstanding.as_ref());
+        if outstanding.is_some_and(Outstanding::is_over) {
+            return Poll::Ready(Some(Err(CutShort::Deregistered)));
+        }
         // hyper keeps pieces until the client's window opens, so they must be owned.
         let piece = match this
             .body
@@ -507,7 +519,7 @@ impl http_body::Body for Outgoing {
                 let active = this.body.last_active().unwrap_or_else(worker::now);
                 this.alarm.set(active + this.idle_timeout);
                 ready!(this.alarm.poll(cx));
-                return Poll::Ready(Some(Err(Silent::Target)));
+                return Poll::Ready(Some(Err(CutShort::Target)));
             }
         };
         Poll::Ready(piece.map(|piece| {
@@ -532,9 +544,11 @@ impl http_body::Body for Outgoing {
 
 /// Why a response breaks off.
 #[derive(Debug, thiserror::Error)]
-enum Silent {
+enum CutShort {
     #[error("the target was silent for too long")]
     Target,
+    #[error("the target was taken out, and its deregistration delay is over")]
+    Deregistered,
     #[error(transparent)]
     Broken(#[from] Broken),
 }

@@ -344,6 +344,10 @@ async fn run(
                 let drains: Vec<_> = doors.drain().map(|(_, door)| door).collect();
                 drains.iter().for_each(|door| door.close_until(until));
                 tokio::task::spawn_local(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    worker::wake_all();
+                });
+                tokio::task::spawn_local(async move {
                     for door in drains {
                         door.place.drain.finished().await;
                     }

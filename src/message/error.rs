@@ -65,6 +65,12 @@ pub(crate) enum Error {
     TargetHeadTooLarge,
     #[error("TLS handshake with the target failed")]
     TargetTls,
+    /// ALB user guide, "Deregistration delay": the connection is cut when the delay is over.
+    #[error("target was taken out, and its deregistration delay is over")]
+    TargetDeregistered,
+    /// The same for all requests of a process that is to end.
+    #[error("the load balancer stops, and the time for requests to finish is over")]
+    ShuttingDown,
     #[error("no target to send to")]
     NoTargets,
     #[error("connecting to the target took too long")]
@@ -183,6 +189,8 @@ impl Error {
             Self::TargetMalformedResponse => (502, Target, "target_malformed_response", KeepAlive),
             Self::TargetHeadTooLarge => (502, Target, "target_head_too_large", KeepAlive),
             Self::TargetTls => (502, Target, "target_tls", KeepAlive),
+            Self::TargetDeregistered => (502, Target, "target_deregistered", KeepAlive),
+            Self::ShuttingDown => (502, LoadBalancer, "shutting_down", Close),
             Self::NoTargets => (503, LoadBalancer, "no_targets", KeepAlive),
             Self::ConnectTimeout => (504, Target, "connect_timeout", KeepAlive),
             Self::TargetTlsTimeout => (504, Target, "target_tls_timeout", KeepAlive),
@@ -274,7 +282,7 @@ pub(crate) fn reason_phrase(status: StatusCode) -> &'static str {
 mod tests {
     use super::*;
 
-    const EVERY: [Error; 26] = [
+    const EVERY: [Error; 28] = [
         Error::MalformedRequest("test"),
         Error::MissingHost,
         Error::BodyIncomplete,
@@ -295,6 +303,8 @@ mod tests {
         Error::TargetMalformedResponse,
         Error::TargetHeadTooLarge,
         Error::TargetTls,
+        Error::TargetDeregistered,
+        Error::ShuttingDown,
         Error::NoTargets,
         Error::ConnectTimeout,
         Error::TargetTlsTimeout,
@@ -386,6 +396,8 @@ mod tests {
         for error in EVERY {
             let verdict = error.verdict();
             let expected = match verdict.status.as_u16() {
+                // ALB cuts what runs too long with the same status, whoever is to go.
+                502 if error == Error::ShuttingDown => Blame::LoadBalancer,
                 501 | 505 => Blame::Client,
                 500 | 503 | 507 => Blame::LoadBalancer,
                 502 | 504 => Blame::Target,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::worker;
+
 /// Requests in progress at one target, on a cache line of its own: every worker counts here.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -71,6 +73,13 @@ impl Outstanding {
     /// When this request is to end if it still runs; `None` while its target stays.
     pub(crate) fn ends_at(&self) -> Option<Instant> {
         self.0.ends_at()
+    }
+
+    /// Whether that moment has come. Whoever set it wakes those who wait, so there is no timer here.
+    pub(crate) fn is_over(&self) -> bool {
+        // Rarely asked about, so the clock may be exact: woken a tick early, nobody would ask again.
+        self.ends_at()
+            .is_some_and(|at| at <= worker::refresh_clock())
     }
 }
 

@@ -1,7 +1,10 @@
 //! A target borrowed for one request. Dropping it gives it back, whatever happened to the request.
 
+use std::future::poll_fn;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::Target;
 use crate::message::Outstanding;
@@ -19,6 +22,20 @@ impl Lease {
             outstanding: Outstanding::count(&target.outstanding),
             target: Arc::clone(target),
         }
+    }
+
+    /// Waits for `work`, or gives `None` once the target was taken out and the time for its requests is over. Whoever
+    /// takes it out wakes the task.
+    pub(crate) async fn while_it_lasts<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if self.outstanding.is_over() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
     }
 
     /// Keeps the count alone, for a response whose body still runs.

@@ -10,7 +10,7 @@ use crate::http1::{
     Casing, Connection, FramingHeader, Persistence, Upgraded, encode_response, encode_switch,
     give_back,
 };
-use crate::message::{self, Body, Outgoing, Response, Size};
+use crate::message::{self, Answer, Body, Outgoing, Outstanding, Response, Size};
 use crate::worker::{self, Alarm};
 
 /// How far an answer got.
@@ -37,15 +37,18 @@ pub(super) async fn write(
         mut headers,
         casing,
         mut body,
-        outstanding: _outstanding,
+        outstanding,
     } = response;
     headers.remove(header::CONNECTION);
     let (framing, mut end) = framing(asked, status, &headers, &body);
-    if asked.head_only || end.is_none() {
+    if asked.answer == Answer::HeadOnly || end.is_none() {
         body = Body::Empty;
     }
     let mut head = true;
     let writing = |cx: &mut Context<'_>| loop {
+        if outstanding.as_ref().is_some_and(Outstanding::is_over) {
+            return Poll::Ready(Written::CutShort);
+        }
         if !head {
             match connection.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -158,7 +161,7 @@ fn framing(
     };
     match body.size() {
         // RFC 9110 §8.6: an answer to HEAD and a 304 may say how long the content would be.
-        _ if asked.head_only || status == StatusCode::NOT_MODIFIED => (
+        _ if asked.answer == Answer::HeadOnly || status == StatusCode::NOT_MODIFIED => (
             announced().map_or(FramingHeader::None, FramingHeader::Length),
             None,
         ),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Version, header};
+use http::{Version, header};
 
 use super::connection::Front;
 use crate::action::Tunnel;
@@ -237,7 +237,16 @@ async fn exchange(
             &mut exchange,
             alarm
         ));
+        let handling = pin!(front.while_it_lasts(handling));
         unless_gone(connection, handling).await
+    };
+    let answer = match answer {
+        Some(None) => Some(proxy::refuse(
+            message::Error::ShuttingDown,
+            asked.answer,
+            &mut exchange,
+        )),
+        answer => answer.flatten(),
     };
     // What is left of the body goes back to the connection, which then knows whether it can go on.
     drop(request.body);
@@ -329,7 +338,7 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
     let body =
         Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
     let asked = Asked {
-        head_only: method == Method::HEAD,
+        answer: message::Answer::to(&method),
         version,
         persistence,
         expectation,
@@ -380,7 +389,7 @@ fn kind(client: &Client) -> Kind {
 
 /// What the answer must know of its request.
 struct Asked {
-    head_only: bool,
+    answer: message::Answer,
     version: Version,
     persistence: Persistence,
     expectation: Expectation,
@@ -468,7 +477,7 @@ async fn refuse(
     let mut exchange = front.begin(kind(&front.client), &listener);
     let response = proxy::refuse(error, message::Answer::Whole, &mut exchange);
     let asked = Asked {
-        head_only: false,
+        answer: message::Answer::Whole,
         version: Version::HTTP_11,
         persistence: Persistence::Close,
         expectation: Expectation::Nothing,
