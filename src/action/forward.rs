@@ -1,4 +1,4 @@
-//! Forward: choose a target, send, and where that is safe choose another one. Decides what an upstream's error means.
+//! Forward: choose a group and its target, send, and where that is safe choose another one. Decides what an upstream's error means.
 
 use std::io;
 use std::pin::pin;
@@ -8,6 +8,7 @@ use http::{Method, header};
 use smallvec::SmallVec;
 
 use super::Hop;
+use super::groups::Groups;
 use crate::http1::{self, Malformed};
 use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
 use crate::model::{self, TargetGroupName};
@@ -20,19 +21,19 @@ use crate::worker;
 /// meet everything.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Forward to one target group.
+/// Forward to a target of one group, or of several by weight.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    group: Arc<Group>,
+    groups: Groups,
 }
 
 impl Forward {
     pub(super) fn build(
         forward: &model::Forward,
-        group: impl FnOnce(&TargetGroupName) -> Arc<Group>,
+        group: impl Fn(&TargetGroupName) -> Arc<Group>,
     ) -> Self {
         Self {
-            group: group(&forward.target_groups[0].name),
+            groups: Groups::build(forward, group),
         }
     }
 
@@ -43,8 +44,10 @@ impl Forward {
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
         exchange.action = message::Action::Forward;
+        let drawn = self.groups.draw(|end| fastrand::u32(..end));
+        let group = &**drawn.ok_or(Error::NoTargets)?;
         if exchange.is_kept() {
-            exchange.target_group = Some(self.group.name().clone());
+            exchange.target_group = Some(group.name().clone());
         }
         let (seconds, random) = (
             worker::epoch_seconds(),
@@ -54,14 +57,13 @@ impl Forward {
         if exchange.is_kept() {
             exchange.trace_id = headers::trace_id(request);
         }
-        let mark = self
-            .group
+        let mark = group
             .lb_cookie()
             .and_then(|_| stickiness::open(hop.cookie_keys, &request.headers, seconds.into()));
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;
         while tried.len() < ATTEMPTS_MAX {
-            let Some(lease) = self.choose(&tried, mark.as_ref()) else {
+            let Some(lease) = choose(group, &tried, mark.as_ref()) else {
                 break;
             };
             tried.push(lease.pool());
@@ -77,11 +79,11 @@ impl Forward {
             };
             match sent {
                 Ok(mut answer) => {
-                    self.keep_client(&mut answer.response, &lease, hop.cookie_keys);
-                    return Ok(self.answered(answer, lease, exchange));
+                    keep_client(group, &mut answer.response, &lease, hop.cookie_keys);
+                    return Ok(answered(group, answer, lease, exchange));
                 }
                 Err(failure) => {
-                    self.count_failure(&failure.error);
+                    count_failure(group, &failure.error);
                     exchange.target = lease.upstream().addresses().first().copied();
                     let again = may_go_elsewhere(&failure, &request.method);
                     outcome = meaning(failure.error);
@@ -94,57 +96,57 @@ impl Forward {
         exchange.response_head = Some(exchange.moment());
         Err(outcome)
     }
+}
 
-    fn choose(&self, tried: &[PoolId], mark: Option<&Mark>) -> Option<Lease> {
-        match mark {
-            Some(_) => self.group.pick_sticky(worker::index(), tried, mark),
-            None => self.group.pick(worker::index(), tried),
-        }
+fn choose(group: &Group, tried: &[PoolId], mark: Option<&Mark>) -> Option<Lease> {
+    match mark {
+        Some(_) => group.pick_sticky(worker::index(), tried, mark),
+        None => group.pick(worker::index(), tried),
     }
+}
 
-    /// Has the client come back to this target, where the group wants that.
-    fn keep_client(&self, response: &mut Response, lease: &Lease, keys: &Keys) {
-        let Some(duration) = self.group.lb_cookie() else {
-            return;
-        };
-        let now = worker::epoch_seconds().into();
-        for cookie in stickiness::seal(keys, lease, duration, now)
-            .into_iter()
-            .flatten()
-        {
-            response.casing.remember(&header::SET_COOKIE, b"Set-Cookie");
-            response.headers.append(header::SET_COOKIE, cookie);
-        }
+/// Has the client come back to this target, where the group wants that.
+fn keep_client(group: &Group, response: &mut Response, lease: &Lease, keys: &Keys) {
+    let Some(duration) = group.lb_cookie() else {
+        return;
+    };
+    let now = worker::epoch_seconds().into();
+    for cookie in stickiness::seal(keys, lease, duration, now)
+        .into_iter()
+        .flatten()
+    {
+        response.casing.remember(&header::SET_COOKIE, b"Set-Cookie");
+        response.headers.append(header::SET_COOKIE, cookie);
     }
+}
 
-    fn answered(&self, answer: Answer, lease: Lease, exchange: &mut Exchange) -> Response {
-        let Answer {
-            mut response,
-            address,
-            sent_at,
-        } = answer;
-        exchange.target = Some(address);
-        exchange.request_sent = Some(sent_at);
-        exchange.response_head = Some(exchange.moment());
-        exchange.target_status = Some(response.status);
-        self.group.metrics.requests.increment(1);
-        self.group.metrics.count_response(response.status);
-        response.outstanding = Some(lease.into_outstanding());
-        response
-    }
+fn answered(group: &Group, answer: Answer, lease: Lease, exchange: &mut Exchange) -> Response {
+    let Answer {
+        mut response,
+        address,
+        sent_at,
+    } = answer;
+    exchange.target = Some(address);
+    exchange.request_sent = Some(sent_at);
+    exchange.response_head = Some(exchange.moment());
+    exchange.target_status = Some(response.status);
+    group.metrics.requests.increment(1);
+    group.metrics.count_response(response.status);
+    response.outstanding = Some(lease.into_outstanding());
+    response
+}
 
-    fn count_failure(&self, error: &upstream::Error) {
-        match error {
-            upstream::Error::Connect(_)
-            | upstream::Error::ConnectTimeout
-            | upstream::Error::NoAddress => {
-                self.group.metrics.connection_errors.increment(1);
-            }
-            upstream::Error::Tls(_) | upstream::Error::TlsTimeout => {
-                self.group.metrics.tls_errors.increment(1)
-            }
-            _ => {}
+fn count_failure(group: &Group, error: &upstream::Error) {
+    match error {
+        upstream::Error::Connect(_)
+        | upstream::Error::ConnectTimeout
+        | upstream::Error::NoAddress => {
+            group.metrics.connection_errors.increment(1);
         }
+        upstream::Error::Tls(_) | upstream::Error::TlsTimeout => {
+            group.metrics.tls_errors.increment(1)
+        }
+        _ => {}
     }
 }
 

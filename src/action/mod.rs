@@ -2,6 +2,7 @@
 
 mod fixed_response;
 mod forward;
+mod groups;
 mod redirect;
 mod tunnel;
 
@@ -47,7 +48,7 @@ impl Actions {
     /// Links the written actions to live groups. `group` finds every group that a checked configuration names.
     pub(crate) fn build(
         actions: &model::Actions,
-        group: impl FnOnce(&TargetGroupName) -> Arc<Group>,
+        group: impl Fn(&TargetGroupName) -> Arc<Group>,
     ) -> Self {
         let terminal = match &actions.terminal {
             model::Action::Forward(forward) => Terminal::Forward(Forward::build(forward, group)),

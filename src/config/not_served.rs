@@ -65,15 +65,6 @@ fn forward(actions: &Actions, path: &FieldPath, findings: &mut Findings) {
     let Action::Forward(forward) = &actions.terminal else {
         return;
     };
-    if forward.target_groups.len() > 1 {
-        let path = path.field("target_groups");
-        refuse(
-            findings,
-            &path,
-            "forwarding to more than one target group",
-            "forward to one",
-        );
-    }
     if forward.stickiness.is_some() {
         let path = path.field("stickiness");
         refuse(

@@ -246,6 +246,18 @@ fn without_targets(settings: &model::TargetGroup) -> model::TargetGroup {
 }
 
 #[cfg(test)]
+impl Group {
+    /// A group of this name without targets, for unit tests of other rooms.
+    pub(crate) fn for_test(name: &str) -> Self {
+        let name = name.parse().unwrap();
+        let settings = model::TargetGroup::new(name, model::Protocol::Http, 80);
+        let metrics = crate::telemetry::Metrics::new(&"lb".parse().unwrap()).group(&settings.name);
+        let mut chance = fastrand::Rng::with_seed(1);
+        Self::new(&settings, Usage::InUse, 1, metrics, &mut chance)
+    }
+}
+
+#[cfg(test)]
 pub(super) mod tests {
     use std::collections::HashMap;
 

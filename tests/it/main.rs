@@ -22,3 +22,4 @@ mod http2; // HTTP/2 toward clients
 mod lifecycle; // start, change and end
 mod scene; // targets, certificates and clients around a running load balancer
 mod tls; // real handshakes
+mod weights; // forwards to several groups
