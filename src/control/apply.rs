@@ -3,22 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
-
-use super::{Event, Readiness, Running, View};
+use super::{Controller, Running};
 use crate::action::Actions;
-use crate::listener::{BindError, Listeners, Prepared};
+use crate::listener::{BindError, Prepared};
 use crate::message::headers::Forwarding;
 use crate::model::{self, Config, Generation, Protocol};
 use crate::rule::Rules;
 use crate::snapshot::{Listener, Snapshot};
-use crate::target::stickiness::Keys;
-use crate::target::{Plan, Registry, Unusable};
-use crate::telemetry::{AccessLog, Metrics, ProcessMetrics};
+use crate::target::{Plan, Unusable};
+use crate::telemetry::AccessLog;
+use crate::tls;
 use crate::tls::server::Http2Offer;
-use crate::{tls, worker};
 
 /// Why a configuration was not applied; nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -39,112 +34,12 @@ pub(crate) enum Rejected {
     Stopped,
 }
 
-/// Owns what runs. Its parts are changed here and nowhere else.
-#[derive(Debug)]
-pub(crate) struct Controller {
-    registry: Registry,
-    listeners: Listeners,
-    current: Arc<ArcSwap<Snapshot>>,
-    generation: Generation,
-    metrics: Arc<Metrics>,
-    process: ProcessMetrics,
-    access_log: Option<(model::AccessLog, AccessLog)>,
-    /// Made at start; sessions end with the process.
-    cookie_keys: Arc<Keys>,
-    running: watch::Sender<Arc<Running>>,
-    readiness: watch::Sender<Readiness>,
-    /// Checks and look-ups of targets.
-    tasks: TaskTracker,
-}
-
 impl Controller {
-    /// Starts the workers and applies the first configuration.
-    ///
-    /// # Errors
-    /// As `apply`; nothing is left running then.
-    pub(crate) fn start(config: &Config) -> Result<(Self, View), Rejected> {
-        let workers = match config.workers {
-            model::Workers::Auto => worker::count(),
-            model::Workers::Count(count) => count.get(),
-        };
-        let current = Arc::new(ArcSwap::from_pointee(Snapshot::new(
-            config.load_balancer.idle_timeout,
-            Vec::new(),
-        )));
-        // Before the workers: they run until they are told to stop.
-        let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
-        let listeners =
-            Listeners::start(workers, Arc::clone(&current)).map_err(Rejected::Workers)?;
-        let tasks = TaskTracker::new();
-        let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
-        let process = metrics.process();
-        process
-            .workers
-            .set(u32::try_from(workers).unwrap_or(u32::MAX));
-        let nothing = Running {
-            generation: Generation(0),
-            listeners: Vec::new(),
-            groups: Vec::new(),
-        };
-        let (running, running_view) = watch::channel(Arc::new(nothing));
-        let (readiness, readiness_view) = watch::channel(Readiness::Ready);
-        let view = View {
-            readiness: readiness_view,
-            running: running_view,
-            metrics: Arc::clone(&metrics),
-        };
-        let registry = Registry::new(workers, tasks.clone());
-        let generation = Generation(0);
-        let mut controller = Self {
-            registry,
-            listeners,
-            current,
-            generation,
-            metrics,
-            process,
-            access_log: None,
-            cookie_keys,
-            running,
-            readiness,
-            tasks,
-        };
-        match controller.apply(config) {
-            Ok(_first) => Ok((controller, view)),
-            Err(rejected) => {
-                controller.listeners.stop();
-                Err(rejected)
-            }
-        }
-    }
-
-    /// Takes events until told to stop.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Apply(config, reply) => {
-                    let outcome = self.apply(&config);
-                    // Whoever asked may have left; what was applied stays.
-                    drop(reply.send(outcome));
-                }
-                Event::Finish(until, reply) => {
-                    self.readiness.send_replace(Readiness::Draining);
-                    let finished = self.listeners.finish(until);
-                    self.tasks.spawn(async move {
-                        finished.await;
-                        let _left = reply.send(());
-                    });
-                }
-                Event::Stop => break,
-            }
-        }
-        self.stop().await;
-    }
-
     /// Runs `config` instead of what runs now.
     ///
     /// # Errors
     /// When something it names cannot be used; then nothing has changed.
-    fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
+    pub(super) fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
         // Prepare: everything that can fail, touching nothing that is live.
         let access_log = self.open_access_log(config)?;
         let plan = self.registry.plan(config, &self.metrics)?;
@@ -231,13 +126,6 @@ impl Controller {
                     (prepared.open().id, Arc::new(running))
                 });
         Snapshot::new(config.load_balancer.idle_timeout, listeners.collect())
-    }
-
-    async fn stop(self) {
-        self.registry.stop();
-        self.listeners.stop();
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 }
 

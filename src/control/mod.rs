@@ -2,9 +2,11 @@
 //! else has a handle. Never knows where a configuration came from, or who asked.
 
 mod apply;
+mod controller;
 mod status;
 
-pub(crate) use apply::{Controller, Rejected};
+pub(crate) use apply::Rejected;
+pub(crate) use controller::Controller;
 pub use status::{GroupStatus, ListenerStatus, Status, TargetStatus};
 
 use std::sync::Arc;
