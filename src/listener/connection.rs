@@ -16,6 +16,7 @@ use http::StatusCode;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::{http1, http2};
 use crate::drain::Drain;
@@ -168,10 +169,29 @@ impl Front {
     }
 }
 
-/// Serves one accepted socket to its end.
+/// Serves one accepted socket to its end. What lives here is held by every connection for as long as it is open, so
+/// whatever is large or short stands in a box of its own.
 pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
+    match Box::pin(greet(tcp, peer, place)).await {
+        Greeted::Http1(connection, front) => http1::serve(connection, front).await,
+        Greeted::Http2(tls, front) => Box::pin(http2::serve(*tls, front)).await,
+        Greeted::Gone => {}
+    }
+}
+
+/// What a client turned out to speak.
+enum Greeted {
+    Http1(Rc<Connection>, Rc<Front>),
+    Http2(Box<TlsStream<TcpStream>>, Rc<Front>),
+    Gone,
+}
+
+/// Finds out who is there: addresses, and where there is TLS, what its handshake agrees on.
+async fn greet(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) -> Greeted {
     // A socket without a local address was reset while it waited.
-    let Ok(local) = tcp.local_addr() else { return };
+    let Ok(local) = tcp.local_addr() else {
+        return Greeted::Gone;
+    };
     let (peer, local) = (canonical(peer), canonical(local));
     let listener = place.listener();
     let mut front = Front {
@@ -184,47 +204,29 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
         place,
         since: worker::now(),
     };
-    let stream = match &listener.tls {
-        None => Stream::Plain(tcp),
-        // Boxed: a handshake is large and short, the connection after it small and long.
-        Some(config) => match Box::pin(handshake(tcp, Arc::clone(config), &front, &listener)).await
-        {
-            Some(stream) => stream,
-            None => return,
-        },
+    let Some(config) = &listener.tls else {
+        let connection = Connection::new(Stream::Plain(tcp), peer);
+        return Greeted::Http1(Rc::new(connection), Rc::new(front));
     };
-    drop(listener);
-    let protocol = match &stream {
-        Stream::Server(tls) => {
-            let facts = tls::server::facts(tls.get_ref().1);
-            front.client.tls = facts.map(|facts| TlsFacts {
-                version: facts.version,
-                cipher: facts.cipher,
-                server_name: facts.server_name.map(Into::into),
-            });
-            if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-                Speaks::Http2
-            } else {
-                Speaks::Http1
-            }
-        }
-        Stream::Plain(_) | Stream::Client(_) | Stream::Http2(_) => Speaks::Http1,
+    let Some(tls) = handshake(tcp, Arc::clone(config), &front, &listener).await else {
+        return Greeted::Gone;
     };
-    match (protocol, stream) {
-        (Speaks::Http2, Stream::Server(tls)) => http2::serve(*tls, front).await,
-        (_, stream) => http1::serve(Rc::new(Connection::new(stream, peer)), front).await,
+    let facts = tls::server::facts(tls.get_ref().1);
+    front.client.tls = facts.map(|facts| TlsFacts {
+        version: facts.version,
+        cipher: facts.cipher,
+        server_name: facts.server_name.map(Into::into),
+    });
+    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return Greeted::Http2(tls, Rc::new(front));
     }
+    let connection = Connection::new(Stream::Server(tls), peer);
+    Greeted::Http1(Rc::new(connection), Rc::new(front))
 }
 
 /// An IPv4 address that came through an IPv6 socket, as the IPv4 address that everyone calls it.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// What was agreed on by ALPN.
-enum Speaks {
-    Http1,
-    Http2,
 }
 
 /// The handshake, first byte to last, under one limit; `None` when the connection is over.
@@ -233,7 +235,7 @@ async fn handshake(
     config: Arc<rustls::ServerConfig>,
     front: &Front,
     listener: &Listener,
-) -> Option<Stream> {
+) -> Option<Box<TlsStream<TcpStream>>> {
     let alarm = Alarm::new();
     let deadline = worker::now() + HANDSHAKE_TIMEOUT;
     match alarm
@@ -244,7 +246,7 @@ async fn handshake(
             let mut accept = pin!(TlsAcceptor::from(config).accept(tcp));
             let outcome = alarm.race(deadline, |cx| accept.as_mut().poll(cx)).await;
             if let Some(Ok(tls)) = outcome {
-                return Some(Stream::Server(Box::new(tls)));
+                return Some(Box::new(tls));
             }
         }
         Some(Greeting::InClear) => answer_in_clear(tcp, front.client.peer).await,
@@ -291,4 +293,22 @@ async fn answer_in_clear(tcp: TcpStream, peer: SocketAddr) {
     // A fresh socket's buffer takes a page whole or the socket is gone.
     let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[head.as_bytes(), &page]))).await;
     http1::linger(&connection, &Alarm::new()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There are many connections, and most of them wait.
+    #[test]
+    fn what_every_connection_holds_stays_small() {
+        let future = size_of_future(serve);
+        assert!(future <= 448, "the task of a connection has {future} bytes");
+        let connection = size_of::<Connection>();
+        assert!(connection <= 256, "a connection has {connection} bytes");
+    }
 }

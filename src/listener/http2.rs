@@ -53,9 +53,8 @@ const LAST_RESORT: Duration = Duration::from_secs(1);
 const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 
 /// Serves one connection until either side has had enough.
-pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Front) {
+pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
     let alarm = Alarm::new();
-    let front = Rc::new(front);
     let usage = Rc::new(Usage {
         active: Cell::new(0),
         last: Cell::new(worker::now()),

@@ -47,7 +47,7 @@ const READ_AHEAD_MAX: usize = 16 * 1024;
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side has had enough.
-pub(super) async fn serve(connection: Rc<Connection>, front: Front) {
+pub(super) async fn serve(connection: Rc<Connection>, front: Rc<Front>) {
     let alarm = Alarm::new();
     while let Woken::ByBytes = sleep(&connection, &front, &alarm).await {
         // Boxed: exchanges are large, an idle connection is small, and there are many of those.
