@@ -48,7 +48,7 @@ PLACES = {"admin": 1, "listener": 3, "group port": 7, "health port": 1, "address
 TLS_PLACES = 7 + 5 + 6
 
 
-def moved(shipped, admin_port, listener_ports, nodes_speak_tls):
+def moved(shipped, admin_port, listener_ports, nodes_speak_tls, addresses=ADDRESSES):
     """The shipped file with addresses and ports of this machine and, if asked, TLS to the nodes."""
     if nodes_speak_tls:
         shipped, count = re.subn(r"(?m)^( +\w+: )\S+ +# TLS on the nodes: (\S+)$", r"\1\2", shipped)
@@ -74,7 +74,7 @@ def moved(shipped, admin_port, listener_ports, nodes_speak_tls):
         elif re.match(r"      port: \d+", line):
             line = place("health port", re.sub(r"(      port: )(\d+)", port(NODE_PORTS), line))
         elif line.startswith("    targets: "):
-            for old, new in ADDRESSES.items():
+            for old, new in addresses.items():
                 line = place("address", line.replace(old, new))
                 assert new in line, line
         lines.append(line)
