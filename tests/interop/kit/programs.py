@@ -194,7 +194,7 @@ def memory(pids, field="VmRSS"):
 
 def slope(points):
     """Least squares through (x, y): how much y grows for each x."""
-    count = len(points)
+    count = max(1, len(points))
     middle = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
     spread = sum((x - middle[0]) ** 2 for x, _ in points)
     return sum((x - middle[0]) * (y - middle[1]) for x, y in points) / spread if spread else 0.0
