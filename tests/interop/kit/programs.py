@@ -79,13 +79,18 @@ class Programs:
     def end_all(self):
         for process in reversed(self.processes):
             self.end(process)
-        # Only what we started, or what that started, can be a child of ours.
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            wait_for(lambda: not self.strays(how), 5)
+
+    def strays(self, how):
+        """Ends what our programs left behind. Only what we started, or what that started, is a child of ours."""
         for pid in children(os.getpid()):
             try:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                os.kill(pid, how)
+                os.waitpid(pid, os.WNOHANG)
             except (ProcessLookupError, ChildProcessError):
                 pass
+        return children(os.getpid())
 
 
 def run(play, *arguments):

@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from programs import children, cpu_time, memory, processes_of, wait_for
+from programs import accepts, children, cpu_time, memory, processes_of, wait_for
 
 #: Longest silence that any proxy allows here, in seconds: no script waits that long on purpose.
 SILENCE_MAX = 900
@@ -64,6 +65,25 @@ class Proxy:
         self.process = self.programs.start(self.command(), [one.port for one in table.listeners], self.name, cpus)
         return self
 
+    def install(self):
+        """Runs a copy of the program from now on, which a script may replace."""
+        source = self.source()
+        self.installed = self.folder / "bin" / self.name
+        self.installed.parent.mkdir(exist_ok=True)
+        shutil.copy2(source, self.installed)
+        # What an upgrade starts may not descend from what we started; its name tells it.
+        self.pids = lambda: [pid for pid in processes_of(os.getpid()) if runs(pid, f"{self.folder.name}/bin/{self.name}")]
+
+    def replace(self, text=None):
+        """Puts a script in the copy's place, in one step as a package manager does; None brings the program back."""
+        fresh = self.folder / "bin" / ".new"
+        if text is None:
+            shutil.copy2(self.source(), fresh)
+        else:
+            fresh.write_text(text)
+            fresh.chmod(0o755)
+        fresh.rename(self.installed)
+
     def pids(self):
         return processes_of(self.process.pid)
 
@@ -103,8 +123,11 @@ class Albedo(Proxy):
     def version(self):
         return self.done([self.binary, "--version"]).stdout.strip()
 
+    def source(self):
+        return Path(self.binary).resolve()
+
     def command(self):
-        return [self.binary, "run", self.folder / "albedo.yaml"]
+        return [getattr(self, "installed", self.binary), "run", self.folder / "albedo.yaml"]
 
     def start(self, table, cpus=None):
         self.admin = table.extra.get("admin") or f"unix:{self.folder}/admin.sock"
@@ -157,6 +180,11 @@ class Albedo(Proxy):
         self.said = self.done([self.binary, "reload", "--admin", self.admin])
         return self.said.returncode == 0
 
+    def upgrade(self):
+        """Whether another process serves now."""
+        self.said = self.done([self.binary, "upgrade", "--admin", self.admin])
+        return self.said.returncode == 0
+
     def status(self):
         said = self.done([self.binary, "status", "--json", "--admin", self.admin]).stdout
         return json.loads(said) if said.startswith("{") else {"target_groups": []}
@@ -179,12 +207,18 @@ class Peer(Proxy):
         given = os.environ.get(self.name.upper())
         if given:
             return shlex.split(given)
+        program = str(getattr(self, "installed", f"/usr/sbin/{self.name}"))
         root = Path("/opt/forky")
         # Not os.path.ismount: it takes a folder bound from the same file system for an ordinary one.
         mounted = f" {root}/tmp " in Path("/proc/self/mounts").read_text()
         if os.geteuid() == 0 and (root / f"usr/sbin/{self.name}").exists() and mounted:
-            return ["chroot", str(root), self.name]
-        return [self.name]
+            return ["chroot", str(root), program]
+        return [program]
+
+    def source(self):
+        command = self.prefix()
+        root = Path(command[1] if command[0] == "chroot" else "/")
+        return root / command[-1].lstrip("/")
 
     def version(self):
         said = self.done([*self.prefix(), "-v"])
@@ -192,6 +226,9 @@ class Peer(Proxy):
 
     def number(self, said):
         return tuple(int(part) for part in re.search(r"(\d+)\.(\d+)\.(\d+)", said).groups())
+
+    def upgrade(self):
+        return self.reload()
 
     def new_worker(self, before):
         """A process that was not there before a reload serves now, and the last one of those has what it needs."""
@@ -245,6 +282,18 @@ http {{
 }}
 """)
 
+    def start(self, table, cpus=None):
+        if not hasattr(self, "installed"):
+            return super().start(table, cpus)
+        # nginx takes SIGUSR2 only once the process that started it is gone.
+        self.write(table)
+        pid = self.folder / "nginx.pid"
+        script = f'"$@" & until [ -s {pid} ]; do sleep 0.1; done'
+        self.process = self.programs.start(["sh", "-c", script, "sh", *self.command()], name=self.name)
+        if wait_for(lambda: all(accepts(one.port) for one in table.listeners), 15) is None:
+            raise RuntimeError(f"nginx does not listen: {self.log()}")
+        return self
+
     def reload(self):
         tested = self.done([*self.command(), "-t"])
         if tested.returncode:
@@ -252,6 +301,15 @@ http {{
         before = set(children(self.process.pid))
         self.process.send_signal(signal.SIGHUP)
         return self.new_worker(before)
+
+    def upgrade(self):
+        file = self.folder / "nginx.pid"
+        old = int(file.read_text())
+        os.kill(old, signal.SIGUSR2)
+        if wait_for(lambda: file.exists() and int(file.read_text() or old) != old, 5) is None:
+            return False
+        os.kill(old, signal.SIGQUIT)
+        return True
 
 
 class HaProxy(Peer):
@@ -296,6 +354,14 @@ class HaProxy(Peer):
 def key_of(chain):
     chain = Path(chain)
     return chain.with_name(f"{chain.stem}-key.pem")
+
+
+def runs(pid, program):
+    """Whether it is a program, or a script, of this name; one that was replaced meanwhile too."""
+    try:
+        return program in os.readlink(f"/proc/{pid}/exe") or program in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
 
 
 def duration(seconds):
