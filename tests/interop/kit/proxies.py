@@ -25,6 +25,7 @@ class Group:
     sticky: bool = False
     health_path: str = "/"
     interval: float = 1
+    matcher: str = "200"
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Albedo(Proxy):
             lines += ["    stickiness: { type: lb_cookie, duration: 1d }"] if group.sticky else []
             lines += [f"    {name}: {value}" for name, value in table.extra.get("group", {}).items()]
             check = f"path: {group.health_path}, interval: {duration(group.interval)}, timeout: {duration(group.interval / 2)}"
-            lines += [f"    health_check: {{ {check}, healthy_threshold: 2, unhealthy_threshold: 2 }}"]
+            lines += [f"    health_check: {{ {check}, healthy_threshold: 2, unhealthy_threshold: 2, matcher: \"{group.matcher}\" }}"]
             targets = ", ".join(f'"{address}:{port}"' for address, port in group.targets)
             lines += [f"    targets: [ {targets} ]"]
         return "\n".join(lines) + "\n"
@@ -335,7 +336,7 @@ class HaProxy(Peer):
             lines += [f"  use_backend {group} if {{ path_beg {path} }}" for path, group in listener.rules]
             lines += [f"  default_backend {listener.default}"]
         for group in table.groups:
-            lines += [f"backend {group.name}", "  balance roundrobin", "  option redispatch", f"  option httpchk GET {group.health_path}"]
+            lines += [f"backend {group.name}", "  balance roundrobin", "  option redispatch", f"  option httpchk GET {group.health_path}", f"  http-check expect status {group.matcher}"]
             lines += ["  cookie AWSALB insert indirect nocache"] if group.sticky else []
             for number, (address, port) in enumerate(group.targets):
                 cookie = f" cookie t{number}" if group.sticky else ""
