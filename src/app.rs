@@ -19,10 +19,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::control::{GroupStatus, ListenerStatus, Status, TargetStatus};
+pub use crate::control::{
+    GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, TargetStatus,
+};
 
 use crate::admin;
-use crate::control::{Control, Controller, Finished, Rejected};
+use crate::config::{File, Problems};
+use crate::control::{self, Control, Controller, Finished, Refused, Rejected, View};
 use crate::model::{AdminAddress, Config, Generation};
 
 /// How long requests may take to finish once the process is told to stop; ALB's default deregistration delay.
@@ -31,6 +34,9 @@ const FINISH_GRACE: Duration = Duration::from_secs(300);
 /// Why a configuration does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Its file says something that cannot be.
+    #[error("{0}")]
+    Problems(Problems),
     /// Something that it names cannot be used; the text says where and what.
     #[error("{0}")]
     Refused(String),
@@ -48,6 +54,25 @@ impl From<Rejected> for Error {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Problems(problems) => Self::Problems(problems),
+            Refused::Rejected(rejected, _) => rejected.into(),
+            Refused::NotFromAFile | Refused::Stopped => Self::Refused(refused.to_string()),
+        }
+    }
+}
+
+/// Where a load balancer's configuration comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// The program that embeds it, which changes it by [`Running::apply`].
+    Program(Config),
+    /// A file, which is read again when it changes.
+    File(File),
+}
+
 /// A load balancer that runs. Several may run in one process; they share nothing.
 ///
 /// Dropping it ends it at once; `shutdown` lets requests finish.
@@ -63,10 +88,23 @@ pub struct Running {
 /// # Errors
 /// When something that the configuration names cannot be used or bound; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, Error> {
+    start_with(Source::Program(config)).await
+}
+
+/// Starts what a file says, and follows the file from then on: when it or a file that it names changes, it is read
+/// again and applied, whole or not at all.
+///
+/// # Errors
+/// As `start`, and when the file is refused.
+pub async fn start_from(file: File) -> Result<Running, Error> {
+    start_with(Source::File(file)).await
+}
+
+async fn start_with(source: Source) -> Result<Running, Error> {
     let (ready, started) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || control_side(config, ready))
+        .spawn(move || control_side(source, ready))
         .map_err(|error| Error::Bind(format!("no control thread can be started: {error}")))?;
     let (control, admin) = started
         .await
@@ -82,7 +120,7 @@ type Started = Result<(Control, AdminAddress), Error>;
 
 /// The control side: admin address, health checks, names, changes. A runtime of its own, so that none of it delays
 /// a request.
-fn control_side(config: Config, ready: oneshot::Sender<Started>) {
+fn control_side(source: Source, ready: oneshot::Sender<Started>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,32 +134,38 @@ fn control_side(config: Config, ready: oneshot::Sender<Started>) {
         }
     };
     runtime.block_on(async {
-        let admin = match admin::bind(&config.admin) {
-            Ok(admin) => admin,
-            Err(error) => {
-                drop(ready.send(Err(Error::Bind(format!("admin address: {error}")))));
-                return;
-            }
+        let (admin, controller, view) = match assemble(source) {
+            Ok(assembled) => assembled,
+            Err(error) => return drop(ready.send(Err(error))),
         };
-        let (controller, view) = match Controller::start(&config) {
-            Ok(started) => started,
-            Err(rejected) => {
-                // Whoever tries again at once finds the admin address free.
-                drop(admin);
-                drop(ready.send(Err(rejected.into())));
-                return;
-            }
-        };
-        let (control, events) = Control::new(view.clone());
-        drop(ready.send(Ok((control, admin.address()))));
+        let (control, events) = Control::new(view);
         let stop = CancellationToken::new();
-        let serve = admin::serve(admin, view, stop.clone());
+        let address = admin.address();
+        let serve = admin::serve(admin, control.downgrade(), stop.clone());
+        drop(ready.send(Ok((control, address))));
         let run = async {
             controller.run(events).await;
             stop.cancel();
         };
         tokio::join!(serve, run);
     });
+}
+
+/// Everything of the control side, ready to run.
+fn assemble(source: Source) -> Result<(admin::Bound, Controller, View), Error> {
+    let (config, file) = match source {
+        Source::Program(config) => (config, None),
+        Source::File(mut file) => {
+            let (config, warnings) = file.load().map_err(Error::Problems)?;
+            warnings.iter().for_each(control::log_problem);
+            (config, Some(file))
+        }
+    };
+    let admin = admin::bind(&config.admin)
+        .map_err(|error| Error::Bind(format!("admin address: {error}")))?;
+    // Where this fails the admin address is closed first, so whoever tries again at once finds it free.
+    let (controller, view) = Controller::start(&config, file)?;
+    Ok((admin, controller, view))
 }
 
 impl Running {
@@ -152,7 +196,16 @@ impl Running {
     /// # Errors
     /// When something that it names cannot be used or bound; then nothing has changed.
     pub async fn apply(&self, config: Config) -> Result<Generation, Error> {
-        Ok(self.control.apply(config).await?)
+        Ok(self.control.apply(config).await?.generation)
+    }
+
+    /// Reads the file again that this was started from, and runs what it says now, whole or not at all; returns when
+    /// every worker does. A file that changes is read again without being asked.
+    ///
+    /// # Errors
+    /// When the file is refused, or there is none; then nothing has changed.
+    pub async fn reload(&self) -> Result<Generation, Error> {
+        Ok(self.control.reload().await?.generation)
     }
 
     /// Stops accepting, lets requests finish for as long as ALB would, and ends. No task, thread or socket is left.
@@ -171,26 +224,31 @@ impl Running {
     }
 }
 
-/// Runs a load balancer until SIGTERM or SIGINT, then lets requests finish; a second signal ends it at once. `ready`
-/// is called when everything is bound.
+/// Runs a load balancer until SIGTERM or SIGINT, then lets requests finish; a second signal ends it at once. SIGHUP
+/// reads its file again. `ready` is called when everything is bound.
 ///
 /// # Errors
-/// As `start`.
-pub fn run_until_signal(config: Config, ready: impl FnOnce(&Running)) -> Result<(), Error> {
+/// As `start` and `start_from`.
+pub fn run_until_signal(source: Source, ready: impl FnOnce(&Running)) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Error::Bind(format!("no runtime can be started: {error}")))?;
     runtime.block_on(async {
-        let mut stop = Stop::listen()
+        let mut signals = Signals::listen()
             .map_err(|error| Error::Bind(format!("signals cannot be received: {error}")))?;
-        let running = start(config).await?;
+        let running = start_with(source).await?;
         ready(&running);
-        stop.asked().await;
+        loop {
+            match signals.next().await {
+                Asked::Reload => running.control.begin_reload().await,
+                Asked::Stop => break,
+            }
+        }
         tracing::info!("stopping: requests in progress may finish; a second signal ends them");
         let finished = tokio::select! {
             finished = running.control.finish(Instant::now() + FINISH_GRACE) => finished,
-            () = stop.asked() => Finished::InPart,
+            () = signals.stop() => Finished::InPart,
         };
         running.stop().await;
         tracing::info!(finished = finished == Finished::Whole, "stopped");
@@ -198,24 +256,40 @@ pub fn run_until_signal(config: Config, ready: impl FnOnce(&Running)) -> Result<
     })
 }
 
-/// The two signals that mean the same.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
+/// What an operator can ask for by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Reload,
+    Stop,
 }
 
-impl Stop {
+/// The signals that are heard.
+struct Signals {
+    hang_up: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
     fn listen() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
         })
     }
 
-    async fn asked(&mut self) {
+    /// The next one; cancelling loses none.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
         }
+    }
+
+    /// The next one that means to stop; others come too late.
+    async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
     }
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::body::Whole;
 use super::guard::{self, Entrance};
-use crate::control::{Readiness, View};
+use crate::config::Problem;
+use crate::control::{Applied, Readiness, Refused, WeakControl};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -15,7 +16,11 @@ const PROMETHEUS: HeaderValue =
     HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers one request; its body is not read.
-pub(super) fn answer<B>(request: &Request<B>, entrance: Entrance, view: &View) -> Response<Whole> {
+pub(super) async fn answer<B>(
+    request: &Request<B>,
+    entrance: Entrance,
+    control: &WeakControl,
+) -> Response<Whole> {
     if let Err(refusal) = guard::check(request, entrance) {
         return error(StatusCode::FORBIDDEN, refusal);
     }
@@ -25,12 +30,14 @@ pub(super) fn answer<B>(request: &Request<B>, entrance: Entrance, view: &View) -
     if !page.is_for(request.method()) {
         return wrong_method(page);
     }
+    let view = &control.view;
     match page {
         Page::Index => text(StatusCode::OK, TEXT, INDEX),
         Page::Health => text(StatusCode::OK, TEXT, "ok\n"),
         Page::Ready => ready(view.readiness()),
         Page::Metrics => text(StatusCode::OK, PROMETHEUS, view.metrics()),
         Page::Status => json(StatusCode::OK, &view.status()),
+        Page::Reload => reload(control).await,
         Page::NotServedYet => error(StatusCode::NOT_IMPLEMENTED, "not served yet"),
     }
 }
@@ -42,7 +49,8 @@ enum Page {
     Ready,
     Metrics,
     Status,
-    /// Reload and the run-time verbs.
+    Reload,
+    /// Run-time verbs to come.
     NotServedYet,
 }
 
@@ -53,6 +61,8 @@ GET /healthz        200 while the process lives
 GET /readyz         200 when the listeners are bound and a configuration runs, else 503
 GET /metrics        Prometheus text
 GET /api/v1/status  generation, listeners, target groups and their health, as JSON
+
+POST /api/v1/reload  reads the configuration's file again; 200 when every worker runs it, 422 if it is refused
 ";
 
 fn page(path: &str) -> Option<Page> {
@@ -70,8 +80,8 @@ fn verb(path: &str) -> Option<Page> {
     let mut parts = path.strip_prefix("/api/v1/")?.split('/');
     let parts: [Option<&str>; 6] = std::array::from_fn(|_| parts.next());
     match parts {
-        [Some("reload"), None, ..]
-        | [
+        [Some("reload"), None, ..] => Some(Page::Reload),
+        [
             Some("target_groups"),
             Some(_),
             Some("targets"),
@@ -93,14 +103,14 @@ fn verb(path: &str) -> Option<Page> {
 impl Page {
     fn is_for(self, method: &Method) -> bool {
         match self {
-            Self::NotServedYet => method == Method::POST,
+            Self::Reload | Self::NotServedYet => method == Method::POST,
             _ => method == Method::GET || method == Method::HEAD,
         }
     }
 
     fn methods(self) -> HeaderValue {
         match self {
-            Self::NotServedYet => HeaderValue::from_static("POST"),
+            Self::Reload | Self::NotServedYet => HeaderValue::from_static("POST"),
             _ => HeaderValue::from_static("GET, HEAD"),
         }
     }
@@ -111,6 +121,48 @@ fn ready(readiness: Readiness) -> Response<Whole> {
         Readiness::Ready => text(StatusCode::OK, TEXT, "ready\n"),
         Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
     }
+}
+
+async fn reload(control: &WeakControl) -> Response<Whole> {
+    let Some(control) = control.upgrade() else {
+        return stopping();
+    };
+    match control.reload().await {
+        Ok(applied) => json(StatusCode::OK, &Generation::from(&applied)),
+        Err(refused @ Refused::NotFromAFile) => error(StatusCode::CONFLICT, refused),
+        Err(Refused::Stopped) => stopping(),
+        Err(refused @ (Refused::Problems(_) | Refused::Rejected(..))) => {
+            let problems = refused.problems();
+            json(StatusCode::UNPROCESSABLE_ENTITY, &Problems { problems })
+        }
+    }
+}
+
+/// What runs now.
+#[derive(Serialize)]
+struct Generation<'a> {
+    generation: u64,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [Problem],
+}
+
+impl<'a> From<&'a Applied> for Generation<'a> {
+    fn from(applied: &'a Applied) -> Self {
+        Self {
+            generation: applied.generation.0,
+            warnings: &applied.warnings,
+        }
+    }
+}
+
+/// Why it is not what the file says.
+#[derive(Serialize)]
+struct Problems<'a> {
+    problems: &'a [Problem],
+}
+
+fn stopping() -> Response<Whole> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the load balancer stops")
 }
 
 fn wrong_method(page: Page) -> Response<Whole> {

@@ -1,4 +1,4 @@
-//! Asks the admin address of a running load balancer; what `albedo status` speaks with.
+//! Asks the admin address of a running load balancer; what the verbs of the command line speak with.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HOST, HeaderValue};
-use http::{Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use super::body::Whole;
 use crate::model::AdminAddress;
 
-/// How long a whole answer may take. The admin address is near, and whoever asks is waiting.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole answer may take. The admin address is near, and whoever asks is waiting; a change is answered when
+/// every worker has taken it up, for which they have five seconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest answer, in bytes: the status of 100 groups of 1,000 targets takes half of it.
 const ANSWER_SIZE_MAX: usize = 64 * 1024 * 1024;
@@ -36,22 +37,30 @@ pub(crate) enum Error {
     Http(#[from] hyper::Error),
     #[error("the answer has more than {ANSWER_SIZE_MAX} bytes")]
     TooLarge,
-    #[error("it answered {0}")]
-    Status(StatusCode),
+    #[error("it cannot be asked for this")]
+    Path,
 }
 
-/// The body of the 200 that this path answers.
+/// Asks for this path; gives status and body of the answer.
 ///
 /// # Errors
-/// When nobody answers in time, or answers anything else.
-pub(crate) async fn get(address: &AdminAddress, path: &'static str) -> Result<Bytes, Error> {
-    let answer = timeout(ANSWER_TIMEOUT, connect_and_ask(address, path)).await;
+/// When nobody answers in time, or what comes is not HTTP.
+pub(crate) async fn ask(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Error> {
+    let mut request = Request::new(Whole::default());
+    *request.method_mut() = method;
+    *request.uri_mut() = path.parse().map_err(|_| Error::Path)?;
+    let answer = timeout(ANSWER_TIMEOUT, connect_and_send(address, request)).await;
     answer.unwrap_or(Err(Error::Timeout))
 }
 
-async fn connect_and_ask(address: &AdminAddress, path: &'static str) -> Result<Bytes, Error> {
-    let mut request = Request::new(Whole::default());
-    *request.uri_mut() = Uri::from_static(path);
+async fn connect_and_send(
+    address: &AdminAddress,
+    mut request: Request<Whole>,
+) -> Result<(StatusCode, Bytes), Error> {
     match address {
         AdminAddress::Tcp(address) => {
             let host = HeaderValue::try_from(address.to_string());
@@ -59,29 +68,27 @@ async fn connect_and_ask(address: &AdminAddress, path: &'static str) -> Result<B
                 .headers_mut()
                 .insert(HOST, host.expect("an address is a header value"));
             let stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
-            ask(stream, request).await
+            send(stream, request).await
         }
         AdminAddress::Unix(path) => {
             request
                 .headers_mut()
                 .insert(HOST, HeaderValue::from_static("localhost"));
             let stream = UnixStream::connect(path).await.map_err(Error::Connect)?;
-            ask(stream, request).await
+            send(stream, request).await
         }
     }
 }
 
-async fn ask<S>(stream: S, request: Request<Whole>) -> Result<Bytes, Error>
+async fn send<S>(stream: S, request: Request<Whole>) -> Result<(StatusCode, Bytes), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let response = sender.send_request(request).await?;
-        match response.status() {
-            StatusCode::OK => collect(response.into_body()).await,
-            status => Err(Error::Status(status)),
-        }
+        let status = response.status();
+        Ok((status, collect(response.into_body()).await?))
     };
     // The connection ends once the sender is gone; what becomes of it then does not change the answer.
     let (answer, _) = tokio::join!(answer, connection);

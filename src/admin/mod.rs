@@ -1,5 +1,5 @@
-//! The operator's door: health, readiness, metrics and status over HTTP. Never on the path of a request, and never
-//! changes anything: the run-time verbs are not served yet.
+//! The operator's door: health, readiness, metrics, status and the run-time verbs over HTTP. Never on the path of a
+//! request, and never changes anything itself: it asks `control`.
 
 mod answer;
 mod body;
@@ -11,7 +11,6 @@ pub(crate) use body::Whole;
 pub(crate) use listener::{Bound, bind};
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::View;
+use crate::control::WeakControl;
 use answer::answer;
 use guard::Entrance;
 use listener::Visitor;
@@ -48,17 +47,17 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers at the door until `stop`, then ends every connection and returns.
-pub(crate) async fn serve(listener: Bound, view: View, stop: CancellationToken) {
+pub(crate) async fn serve(listener: Bound, control: WeakControl, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some((visitor, place)) = stop.run_until_cancelled(next(&listener, &places)).await {
-        let (view, stop) = (view.clone(), stop.clone());
+        let (control, stop) = (control.clone(), stop.clone());
         match visitor {
             Visitor::Tcp(stream) => {
-                tasks.spawn(converse(stream, Entrance::Network, view, stop, place))
+                tasks.spawn(converse(stream, Entrance::Network, control, stop, place))
             }
             Visitor::Unix(stream) => {
-                tasks.spawn(converse(stream, Entrance::SocketFile, view, stop, place))
+                tasks.spawn(converse(stream, Entrance::SocketFile, control, stop, place))
             }
         };
     }
@@ -86,14 +85,14 @@ async fn next(listener: &Bound, places: &Arc<Semaphore>) -> (Visitor, OwnedSemap
 async fn converse<S>(
     stream: S,
     entrance: Entrance,
-    view: View,
+    control: WeakControl,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service =
-        service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, entrance, &view))));
+        service_fn(async |request| Ok::<_, Infallible>(answer(&request, entrance, &control).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

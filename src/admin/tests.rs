@@ -2,20 +2,25 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::control::Readiness;
-use crate::model::{AdminAddress, Protocol};
+use crate::config;
+use crate::control::{Applied, Control, Event, Readiness, Refused, View};
+use crate::model::{AdminAddress, Generation, Protocol};
 use crate::telemetry::Metrics;
 
 /// A door that is open on loopback until it is closed.
 struct Door {
     address: AdminAddress,
     readiness: watch::Sender<Readiness>,
+    /// What the controller behind the door is asked.
+    events: mpsc::Receiver<Event>,
+    _control: Control,
     stop: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -29,10 +34,13 @@ impl Door {
         let bound = bind(&address.parse().unwrap()).unwrap();
         let address = bound.address();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(bound, view, stop.clone()));
+        let (control, events) = Control::new(view);
+        let served = tokio::spawn(serve(bound, control.downgrade(), stop.clone()));
         Self {
             address,
             readiness,
+            events,
+            _control: control,
             stop,
             served,
         }
@@ -117,10 +125,10 @@ async fn metrics_are_prometheus_text() {
 #[tokio::test]
 async fn status_has_the_contracts_names() {
     let door = Door::on_loopback().await;
-    let answer = client::get(&door.address, "/api/v1/status").await.unwrap();
+    let answer = door.ask("GET /api/v1/status").await;
     assert_eq!(
-        &answer[..],
-        b"{\"generation\":1,\"listeners\":[],\"target_groups\":[]}\n"
+        body(&answer),
+        "{\"generation\":1,\"listeners\":[],\"target_groups\":[],\"last_reload\":null}\n"
     );
     door.close().await;
 }
@@ -160,7 +168,6 @@ async fn a_wrong_method_is_told_the_right_one() {
 async fn verbs_that_are_not_served_say_so() {
     let door = Door::on_loopback().await;
     for path in [
-        "/api/v1/reload",
         "/api/v1/target_groups/app/targets/127.0.0.1/drain",
         "/api/v1/target_groups/app/targets/127.0.0.1/undrain",
         "/api/v1/target_groups/app/switch",
@@ -173,6 +180,65 @@ async fn verbs_that_are_not_served_say_so() {
         );
         assert_eq!(body(&answer), "{\"error\":\"not served yet\"}\n");
     }
+    door.close().await;
+}
+
+/// Answers the reload that somebody asks for.
+async fn answer_reload(door: &mut Door, outcome: Result<Applied, Refused>) {
+    match door.events.recv().await {
+        Some(Event::Reload(reply)) => reply.send(outcome).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_reload_answers_with_the_generation() {
+    let mut door = Door::on_loopback().await;
+    let address = door.address.clone();
+    let asked = tokio::spawn(async move {
+        client::ask(&address, Method::POST, "/api/v1/reload")
+            .await
+            .unwrap()
+    });
+    let applied = Applied {
+        generation: Generation(7),
+        warnings: Vec::new(),
+    };
+    answer_reload(&mut door, Ok(applied)).await;
+    let (status, answer) = asked.await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(&answer[..], b"{\"generation\":7}\n");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_reload_answers_with_every_problem() {
+    let mut door = Door::on_loopback().await;
+    let address = door.address.clone();
+    let ask = move || {
+        let address = address.clone();
+        tokio::spawn(async move {
+            client::ask(&address, Method::POST, "/api/v1/reload")
+                .await
+                .unwrap()
+        })
+    };
+    let problems = config::parse("workers: 0\n", Path::new("a.yaml")).unwrap_err();
+    let count = problems.as_slice().len();
+    let asked = ask();
+    answer_reload(&mut door, Err(Refused::Problems(problems))).await;
+    let (status, answer) = asked.await.unwrap();
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let problems = answer["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), count);
+    assert!(problems.iter().any(|problem| {
+        problem["path"] == "workers" && problem["line"] == 1 && problem["column"] == 10
+    }));
+
+    let asked = ask();
+    answer_reload(&mut door, Err(Refused::NotFromAFile)).await;
+    assert_eq!(asked.await.unwrap().0, StatusCode::CONFLICT);
     door.close().await;
 }
 
@@ -231,8 +297,9 @@ async fn a_socket_file_is_its_owners_alone_and_goes_with_the_door() {
     let path = folder.path().join("admin.sock");
     let door = Door::open(&format!("unix:{}", path.display())).await;
     assert_eq!(mode(&path), 0o600);
-    let answer = client::get(&door.address, "/healthz").await.unwrap();
-    assert_eq!(&answer[..], b"ok\n");
+    let answer = client::ask(&door.address, Method::GET, "/healthz").await;
+    let (status, answer) = answer.unwrap();
+    assert_eq!((status, &answer[..]), (StatusCode::OK, &b"ok\n"[..]));
     door.close().await;
     assert!(!path.exists());
 }
@@ -263,6 +330,7 @@ async fn nobody_at_home_is_an_error_of_its_own() {
     let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.address();
     drop(listener);
-    let error = client::get(&address, "/api/v1/status").await.unwrap_err();
+    let error = client::ask(&address, Method::GET, "/api/v1/status").await;
+    let error = error.unwrap_err();
     assert!(matches!(error, client::Error::Connect(_)), "{error:?}");
 }

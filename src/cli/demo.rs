@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::{Exit, exit_of, out};
+use crate::app::{self, Source};
+use crate::demo;
 use crate::model::{Action, Actions, AdminAddress, Condition, Config, Listener, Protocol};
 use crate::telemetry::log;
-use crate::{app, demo};
 
 pub(super) fn run(admin: AdminAddress) -> Exit {
     log::start();
@@ -19,7 +20,7 @@ pub(super) fn run(admin: AdminAddress) -> Exit {
     };
     demo.config.admin = admin;
     let config = demo.config.clone();
-    exit_of(app::run_until_signal(config, |running| {
+    exit_of(app::run_until_signal(Source::Program(config), |running| {
         let text = invitation(&demo.config, &running.listeners(), running.admin());
         // The demo serves whether anybody reads this or not.
         let _ = out::print(&text);

@@ -1,9 +1,11 @@
 //! The verbs of the command line: what `main` runs. Never serves a request: that is `app`.
 
+mod ask;
 mod check;
 mod completions;
 mod demo;
 mod out;
+mod reload;
 mod run;
 mod schema;
 mod status;
@@ -23,8 +25,8 @@ use crate::model::AdminAddress;
 const CONFIG_FILES: [&str; 2] = ["./config/albedo.yaml", "/etc/albedo/albedo.yaml"];
 
 /// Verbs that have their name already and do nothing yet.
-const LATER: [&str; 10] = [
-    "explain", "plan", "reload", "top", "drain", "undrain", "switch", "pause", "resume", "upgrade",
+const LATER: [&str; 9] = [
+    "explain", "plan", "top", "drain", "undrain", "switch", "pause", "resume", "upgrade",
 ];
 
 /// Reads the command line and does what it says.
@@ -96,6 +98,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Let the running instance read its file again; if the file is refused, nothing changes
+    Reload,
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -117,6 +121,7 @@ impl Cli {
             Verb::Check { config } => check::run(config),
             Verb::Status { json: true } => status::print_json(&admin.unwrap_or_default()),
             Verb::Status { json: false } => status::print_table(&admin.unwrap_or_default()),
+            Verb::Reload => reload::run(&admin.unwrap_or_default()),
             Verb::Schema => schema::run(),
             Verb::Completions { shell } => completions::run(shell, &mut Self::command()),
         }
@@ -171,10 +176,20 @@ fn exit_of(outcome: Result<(), app::Error>) -> Exit {
     let Err(error) = outcome else {
         return Exit::Clean;
     };
-    out::complain(&error);
     match error {
-        app::Error::Refused(_) => Exit::Refused,
-        app::Error::Bind(_) => Exit::CouldNotBind,
+        // As `check` says it: each line begins with its place.
+        app::Error::Problems(problems) => {
+            out::show(&format!("{}\n", problems.to_string().trim_end()));
+            Exit::Refused
+        }
+        app::Error::Refused(_) => {
+            out::complain(error);
+            Exit::Refused
+        }
+        app::Error::Bind(_) => {
+            out::complain(error);
+            Exit::CouldNotBind
+        }
     }
 }
 

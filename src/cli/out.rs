@@ -24,3 +24,8 @@ pub(super) fn show(text: &str) {
 pub(super) fn complain(message: impl Display) {
     show(&format!("albedo: {message}\n"));
 }
+
+/// Text of somebody else, without what could steer a terminal.
+pub(super) fn harmless(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}

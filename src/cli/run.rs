@@ -2,26 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, config_file, exit_of, out};
+use super::{Exit, config_file, exit_of};
+use crate::app;
+use crate::config::File;
 use crate::telemetry::log;
-use crate::{app, config};
 
 pub(super) fn run(named: Option<PathBuf>) -> Exit {
     let Some(file) = config_file(named) else {
         return Exit::Refused;
     };
-    let (config, warnings) = match config::read(&file) {
-        Ok(read) => read,
-        Err(problems) => {
-            out::show(&format!("{}\n", problems.to_string().trim_end()));
-            return Exit::Refused;
-        }
-    };
     log::start();
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    exit_of(app::run_until_signal(config, tell))
+    let source = app::Source::File(File::new(file));
+    exit_of(app::run_until_signal(source, tell))
 }
 
 /// Says where requests are taken, now that they are.

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use super::{Exit, out};
-use crate::admin::client;
+use http::{Method, StatusCode};
+
+use super::{Exit, ask, out, reload};
 use crate::app::{GroupStatus, Status, TargetStatus};
 use crate::model::AdminAddress;
 
@@ -29,41 +30,14 @@ pub(super) fn print_table(admin: &AdminAddress) -> io::Result<Exit> {
 
 /// The answer of the instance as it came and as it is meant; `None` after saying why there is none.
 fn ask(admin: &AdminAddress) -> io::Result<Option<(String, Status)>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let answer = match runtime.block_on(client::get(admin, STATUS_PATH)) {
-        Ok(answer) => answer,
-        Err(error) => {
-            let remedy = remedy(&error);
-            out::complain(format_args!("no status from {admin}: {error}; {remedy}"));
-            return Ok(None);
-        }
+    let Some(answer) = ask::instance(admin, Method::GET, STATUS_PATH)? else {
+        return Ok(None);
     };
-    match serde_json::from_slice(&answer) {
-        Ok(status) => Ok(Some((
-            String::from_utf8_lossy(&answer).into_owned(),
-            status,
-        ))),
-        Err(error) => {
-            out::complain(format_args!(
-                "no status from {admin}: {error}; is it albedo's admin address?"
-            ));
-            Ok(None)
-        }
+    if answer.status != StatusCode::OK {
+        answer.complain();
+        return Ok(None);
     }
-}
-
-fn remedy(error: &client::Error) -> &'static str {
-    match error {
-        client::Error::Connect(_) => {
-            "is albedo running, and is this its admin address? Name another with --admin"
-        }
-        client::Error::Timeout => "look at its log, or try again",
-        client::Error::Http(_) | client::Error::TooLarge | client::Error::Status(_) => {
-            "is it albedo's admin address? Name another with --admin"
-        }
-    }
+    Ok(answer.read().map(|status| (answer.text(), status)))
 }
 
 fn verdict(status: &Status) -> Exit {
@@ -105,11 +79,23 @@ fn report(status: &Status) -> String {
         }
     }
     format!(
-        "generation {}\n\n{}\n{}",
+        "generation {}\n{}\n{}\n{}",
         status.generation,
+        refusal(status),
         table(&listeners),
         table(&targets)
     )
+}
+
+/// Why the newest configuration does not run, if it does not.
+fn refusal(status: &Status) -> String {
+    let last = status.last_reload.as_ref();
+    let refused = last.filter(|last| last.outcome == "refused");
+    refused.map_or_else(String::new, |refused| {
+        let at = out::harmless(&refused.at);
+        let lines = reload::lines(&refused.problems);
+        format!("\na newer configuration was refused at {at}:\n{lines}")
+    })
 }
 
 fn row(group: &str, target: &TargetStatus) -> [String; 6] {
@@ -140,7 +126,7 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
         let cells: Vec<String> = row
             .iter()
             .zip(widths)
-            .map(|(cell, width)| format!("{:width$}", cell.replace(char::is_control, "?")))
+            .map(|(cell, width)| format!("{:width$}", out::harmless(cell)))
             .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
@@ -155,8 +141,8 @@ mod tests {
 
     use super::*;
     use crate::admin;
-    use crate::app::ListenerStatus;
-    use crate::control::{Readiness, View};
+    use crate::app::{LastReload, ListenerStatus, ProblemStatus};
+    use crate::control::{Control, Readiness, View};
     use crate::telemetry::Metrics;
 
     /// A group that works, one whose only target fails, and one without targets.
@@ -194,6 +180,7 @@ mod tests {
                 group("publicapi", vec![failing]),
                 group("empty", Vec::new()),
             ],
+            last_reload: None,
         }
     }
 
@@ -214,6 +201,27 @@ mod tests {
             "",
         ];
         assert_eq!(report(&status()), expected.join("\n"));
+    }
+
+    #[test]
+    fn a_configuration_that_does_not_run_is_told_on_top() {
+        let mut status = status();
+        status.last_reload = Some(LastReload {
+            outcome: "refused".to_owned(),
+            generation: 3,
+            at: "2026-01-02T03:04:05.678Z".to_owned(),
+            problems: vec![ProblemStatus {
+                severity: "error".to_owned(),
+                path: "listeners[0].port".to_owned(),
+                message: "'x' is not a port; write 443".to_owned(),
+                line: Some(3),
+                column: Some(7),
+            }],
+        });
+        let expected = "generation 3\n\na newer configuration was refused at 2026-01-02T03:04:05.678Z:\n\
+            3:7 listeners[0].port: 'x' is not a port; write 443\n\nLISTENER ";
+        let report = report(&status);
+        assert!(report.starts_with(expected), "{report}");
     }
 
     #[test]
@@ -257,7 +265,8 @@ mod tests {
         drop(entered);
         let address = bound.address();
         let stop = CancellationToken::new();
-        let served = runtime.spawn(admin::serve(bound, view, stop.clone()));
+        let (control, _events) = Control::new(view);
+        let served = runtime.spawn(admin::serve(bound, control.downgrade(), stop.clone()));
         let (text, status) = ask(&address).unwrap().unwrap();
         assert_eq!(status, expected);
         assert!(text.starts_with("{\"generation\":1,"));

@@ -12,6 +12,11 @@ impl FieldPath {
         Self::default()
     }
 
+    /// A path as somebody wrote it.
+    pub(crate) fn written(path: &str) -> Self {
+        Self(path.to_owned())
+    }
+
     /// This field of it.
     pub(crate) fn field(&self, name: &str) -> Self {
         let dot = if self.0.is_empty() { "" } else { "." };

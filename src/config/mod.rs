@@ -1,8 +1,10 @@
 //! Where a configuration comes from: reads a YAML file into the model, or says everything that is wrong with it,
-//! each with its place and its remedy. Knows nothing that runs, and opens no file but the one it is given.
+//! each with its place and its remedy. Knows nothing that runs, and opens no file but the one it is given; of those that
+//! it names it only notices that they change.
 
 mod check;
 mod field_path;
+mod file;
 mod not_served;
 mod problem;
 mod read;
@@ -11,11 +13,13 @@ mod shape;
 mod shapes;
 mod yaml;
 
-use std::fs::File;
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use file::File;
+pub(crate) use file::LOOK_EVERY;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use schema::schema;
 
@@ -84,6 +88,15 @@ pub fn check(config: &Config) -> Result<Vec<Problem>, Problems> {
     problem::judge(problems.collect())
 }
 
+/// Where the value of this path stands in a file, or what would hold it; none when the file cannot be read any more.
+fn locate(file: &Path, path: &str) -> Option<Place> {
+    let text = text_of(file).ok()?;
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
+    let reading = read::document(&text, folder);
+    let (_written, position) = reading.places.find(&FieldPath::written(path));
+    Some(place(&Arc::from(file), position))
+}
+
 fn placed(finding: Finding, places: &Places, file: &Arc<Path>) -> Problem {
     let (path, position) = places.find(&finding.path);
     Problem {
@@ -116,7 +129,8 @@ fn refusal(place: Place, message: String, remedy: &str) -> Problems {
 
 fn text_of(path: &Path) -> Result<String, (String, &'static str)> {
     let mut bytes = Vec::new();
-    let opened = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+    let opened =
+        fs::File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
     match opened {
         Err(error) => Err(unreadable(&error)),
         Ok(_) if bytes.len() as u64 > SIZE_MAX => Err((

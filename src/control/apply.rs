@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Controller, Running};
 use crate::action::Actions;
+use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
 use crate::message::headers::Forwarding;
 use crate::model::{self, Config, Generation, Protocol};
@@ -30,8 +31,52 @@ pub(crate) enum Rejected {
     Workers(io::Error),
     #[error("the system gives no random numbers for cookie keys")]
     Random,
-    #[error("the load balancer has stopped")]
-    Stopped,
+}
+
+impl Rejected {
+    /// The same as a problem of the configuration, its place unknown.
+    pub(super) fn problem(&self) -> Problem {
+        let text = self.to_string();
+        let (path, message, remedy) = match self {
+            Self::Certificate { index, error } => {
+                let (message, remedy) = halves(error);
+                (format!("listeners[{index}].certificates"), message, remedy)
+            }
+            Self::TargetGroup(unusable) => {
+                let (message, remedy) = halves(&unusable.problem);
+                (unusable.path.clone(), message, remedy)
+            }
+            Self::AccessLog(error) => {
+                let remedy = "check the path and who may write there";
+                let path = "load_balancer.access_log.path";
+                (path.to_owned(), error.to_string(), remedy.to_owned())
+            }
+            Self::Bind(BindError { index, .. }) => {
+                let remedy = "free it, or choose another";
+                (format!("listeners[{index}].port"), text, remedy.to_owned())
+            }
+            Self::Workers(_) | Self::Random => {
+                let path = "configuration".to_owned();
+                (path, text, "start albedo again".to_owned())
+            }
+        };
+        Problem {
+            severity: Severity::Error,
+            place: None,
+            path,
+            message,
+            remedy,
+        }
+    }
+}
+
+/// An error whose text says what is wrong, and behind a semicolon how to mend it.
+fn halves(error: &impl ToString) -> (String, String) {
+    let text = error.to_string();
+    match text.rsplit_once("; ") {
+        Some((message, remedy)) => (message.to_owned(), remedy.to_owned()),
+        None => (text, "mend that, or name something else".to_owned()),
+    }
 }
 
 impl Controller {
@@ -71,7 +116,6 @@ impl Controller {
             listeners,
             groups,
         }));
-        tracing::info!(%generation, "configuration applied");
         Ok(generation)
     }
 

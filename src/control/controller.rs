@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 use super::apply::Rejected;
+use super::reload::Fixed;
+use super::status::LastReload;
 use super::{Event, Readiness, Running, View};
+use crate::config::{File, LOOK_EVERY};
 use crate::listener::Listeners;
 use crate::model::{self, Config, Generation};
 use crate::snapshot::Snapshot;
 use crate::target::Registry;
 use crate::target::stickiness::Keys;
-use crate::telemetry::{AccessLog, Metrics, ProcessMetrics};
+use crate::telemetry::{AccessLog, Metrics, ProcessMetrics, ReloadMetrics};
 use crate::worker;
 
 /// Owns what runs. Its parts are changed here and nowhere else.
@@ -28,6 +33,11 @@ pub(crate) struct Controller {
     pub(super) access_log: Option<(model::AccessLog, AccessLog)>,
     /// Made at start; sessions end with the process.
     pub(super) cookie_keys: Arc<Keys>,
+    /// Where the configuration comes from; `None` in a program that makes its own.
+    pub(super) file: Option<File>,
+    pub(super) fixed: Fixed,
+    pub(super) reloads: ReloadMetrics,
+    pub(super) last_reload: watch::Sender<Option<Arc<LastReload>>>,
     pub(super) running: watch::Sender<Arc<Running>>,
     pub(super) readiness: watch::Sender<Readiness>,
     /// Checks and look-ups of targets.
@@ -35,11 +45,11 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Starts the workers and applies the first configuration.
+    /// Starts the workers and applies the first configuration; `file` is where later ones come from.
     ///
     /// # Errors
     /// As `apply`; nothing is left running then.
-    pub(crate) fn start(config: &Config) -> Result<(Self, View), Rejected> {
+    pub(crate) fn start(config: &Config, file: Option<File>) -> Result<(Self, View), Rejected> {
         let workers = match config.workers {
             model::Workers::Auto => worker::count(),
             model::Workers::Count(count) => count.get(),
@@ -58,6 +68,7 @@ impl Controller {
         process
             .workers
             .set(u32::try_from(workers).unwrap_or(u32::MAX));
+        let reloads = metrics.reloads();
         let nothing = Running {
             generation: Generation(0),
             listeners: Vec::new(),
@@ -65,9 +76,11 @@ impl Controller {
         };
         let (running, running_view) = watch::channel(Arc::new(nothing));
         let (readiness, readiness_view) = watch::channel(Readiness::Ready);
+        let (last_reload, last_reload_view) = watch::channel(None);
         let view = View {
             readiness: readiness_view,
             running: running_view,
+            last_reload: last_reload_view,
             metrics: Arc::clone(&metrics),
         };
         let registry = Registry::new(workers, tasks.clone());
@@ -81,12 +94,20 @@ impl Controller {
             process,
             access_log: None,
             cookie_keys,
+            file,
+            fixed: Fixed::of(config),
+            reloads,
+            last_reload,
             running,
             readiness,
             tasks,
         };
         match controller.apply(config) {
-            Ok(_first) => Ok((controller, view)),
+            Ok(generation) => {
+                controller.reloads.started(Timestamp::now());
+                tracing::info!(%generation, "configuration applied");
+                Ok((controller, view))
+            }
             Err(rejected) => {
                 controller.listeners.stop();
                 Err(rejected)
@@ -96,13 +117,13 @@ impl Controller {
 
     /// Takes events until told to stop.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = self.next(&mut events, &mut looks).await;
             match event {
-                Event::Apply(config, reply) => {
-                    let outcome = self.apply(&config);
-                    // Whoever asked may have left; what was applied stays.
-                    drop(reply.send(outcome));
-                }
+                Event::Apply(config, reply) => self.change(&config, reply),
+                Event::Reload(reply) => self.reload(reply),
                 Event::Finish(until, reply) => {
                     self.readiness.send_replace(Readiness::Draining);
                     let finished = self.listeners.finish(until);
@@ -115,6 +136,21 @@ impl Controller {
             }
         }
         self.stop().await;
+    }
+
+    /// What comes next. A file that has changed is one who asks for a reload.
+    async fn next(&mut self, events: &mut mpsc::Receiver<Event>, looks: &mut Interval) -> Event {
+        loop {
+            // Both arms lose nothing when they are cancelled.
+            tokio::select! {
+                event = events.recv() => return event.unwrap_or(Event::Stop),
+                _ = looks.tick() => {}
+            }
+            if self.file.as_mut().is_some_and(File::has_changed) {
+                let (reply, _nobody) = oneshot::channel();
+                return Event::Reload(reply);
+            }
+        }
     }
 
     async fn stop(self) {

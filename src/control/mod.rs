@@ -1,19 +1,22 @@
 //! The one who may change things. One task owns the running configuration and takes one event at a time; everyone
-//! else has a handle. Never knows where a configuration came from, or who asked.
+//! else has a handle. Never knows how a configuration is spelled, or who asked.
 
 mod apply;
 mod controller;
+mod reload;
 mod status;
 
 pub(crate) use apply::Rejected;
 pub(crate) use controller::Controller;
-pub use status::{GroupStatus, ListenerStatus, Status, TargetStatus};
+pub(crate) use reload::{Refused, log_problem};
+pub use status::{GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, TargetStatus};
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::Problem;
 use crate::listener::Open;
 use crate::model::{Config, Generation, Protocol};
 use crate::target::Group;
@@ -26,12 +29,22 @@ const EVENTS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Run this configuration instead, whole or not at all.
-    Apply(Box<Config>, oneshot::Sender<Result<Generation, Rejected>>),
+    Apply(Box<Config>, oneshot::Sender<Result<Applied, Refused>>),
+    /// Read the file again and run what it says now, whole or not at all.
+    Reload(oneshot::Sender<Result<Applied, Refused>>),
     /// Stop accepting and let requests finish; the answer comes when they have. Nobody waits for it beyond the moment
     /// given.
     Finish(Instant, oneshot::Sender<()>),
     /// End, with whatever still runs.
     Stop,
+}
+
+/// A configuration that was taken.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) generation: Generation,
+    /// What is doubtful in it, and what of it waits for a restart.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// Whether a load balancer in front may send requests here.
@@ -54,6 +67,7 @@ pub(crate) struct Running {
 pub(crate) struct View {
     readiness: watch::Receiver<Readiness>,
     running: watch::Receiver<Arc<Running>>,
+    last_reload: watch::Receiver<Option<Arc<LastReload>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -68,7 +82,8 @@ impl View {
 
     /// What is true now.
     pub(crate) fn status(&self) -> Status {
-        status::of(&self.running())
+        let last_reload = self.last_reload.borrow().clone();
+        status::of(&self.running(), last_reload.as_deref())
     }
 
     /// Prometheus text.
@@ -87,9 +102,11 @@ impl View {
             groups: Vec::new(),
         };
         let (_, running) = watch::channel(Arc::new(running));
+        let (_, last_reload) = watch::channel(None);
         Self {
             readiness,
             running,
+            last_reload,
             metrics: Arc::new(metrics),
         }
     }
@@ -102,6 +119,23 @@ pub(crate) enum Finished {
     Whole,
     /// Some were not, because their time was over.
     InPart,
+}
+
+/// A handle that does not keep the load balancer running: it ends when everybody else has let go of it.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakControl {
+    events: mpsc::WeakSender<Event>,
+    pub(crate) view: View,
+}
+
+impl WeakControl {
+    /// A whole handle; `None` when the load balancer ends.
+    pub(crate) fn upgrade(&self) -> Option<Control> {
+        Some(Control {
+            events: self.events.upgrade()?,
+            view: self.view.clone(),
+        })
+    }
 }
 
 /// A handle to the controller: it asks, and waits for the answer.
@@ -118,16 +152,38 @@ impl Control {
         (Self { events, view }, received)
     }
 
+    pub(crate) fn downgrade(&self) -> WeakControl {
+        WeakControl {
+            events: self.events.downgrade(),
+            view: self.view.clone(),
+        }
+    }
+
     /// Applies a configuration whole or not at all; answers when every worker runs it.
-    pub(crate) async fn apply(&self, config: Config) -> Result<Generation, Rejected> {
+    pub(crate) async fn apply(&self, config: Config) -> Result<Applied, Refused> {
+        self.ask(|reply| Event::Apply(Box::new(config), reply))
+            .await
+    }
+
+    /// Reads the file again, and applies it whole or not at all; answers when every worker runs it.
+    pub(crate) async fn reload(&self) -> Result<Applied, Refused> {
+        self.ask(Event::Reload).await
+    }
+
+    /// As `reload`, for somebody who does not wait for the answer.
+    pub(crate) async fn begin_reload(&self) {
+        let (reply, _nobody) = oneshot::channel();
+        drop(self.events.send(Event::Reload(reply)).await);
+    }
+
+    /// Asks, and waits for the answer. A controller that is gone answers by dropping the reply.
+    async fn ask(
+        &self,
+        event: impl FnOnce(oneshot::Sender<Result<Applied, Refused>>) -> Event,
+    ) -> Result<Applied, Refused> {
         let (reply, answer) = oneshot::channel();
-        // A controller that is gone answers by dropping the reply.
-        drop(
-            self.events
-                .send(Event::Apply(Box::new(config), reply))
-                .await,
-        );
-        answer.await.unwrap_or(Err(Rejected::Stopped))
+        drop(self.events.send(event(reply)).await);
+        answer.await.unwrap_or(Err(Refused::Stopped))
     }
 
     /// Stops accepting; ends when every request has, or at `until`.

@@ -1,8 +1,12 @@
 //! What is true now, in the words of the admin address (`GET /api/v1/status`).
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Running;
+use crate::config::{Problem, Severity};
+use crate::model::Generation;
+use crate::telemetry::Outcome;
 
 /// The state of a running load balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +17,68 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// In the order of the configuration.
     pub target_groups: Vec<GroupStatus>,
+    /// What became of the newest change; none since the start.
+    pub last_reload: Option<LastReload>,
+}
+
+/// What became of a change of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// `applied` or `refused`.
+    pub outcome: String,
+    /// The configuration that has run since.
+    pub generation: u64,
+    /// When it was, as RFC 3339 writes it.
+    pub at: String,
+    /// Why it was refused, or what is doubtful in what was applied.
+    pub problems: Vec<ProblemStatus>,
+}
+
+/// One problem of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemStatus {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The field, such as `listeners[0].rules[2].actions`.
+    pub path: String,
+    /// What is wrong, and how to mend it.
+    pub message: String,
+    /// Where it stands in the file; counts from 1.
+    pub line: Option<usize>,
+    /// Counts from 1.
+    pub column: Option<usize>,
+}
+
+impl LastReload {
+    pub(super) fn new(
+        outcome: Outcome,
+        generation: Generation,
+        at: Timestamp,
+        problems: &[Problem],
+    ) -> Self {
+        Self {
+            outcome: outcome.as_str().to_owned(),
+            generation: generation.0,
+            at: format!("{at:.3}"),
+            problems: problems.iter().map(ProblemStatus::from).collect(),
+        }
+    }
+}
+
+impl From<&Problem> for ProblemStatus {
+    fn from(problem: &Problem) -> Self {
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        Self {
+            severity: severity.to_owned(),
+            path: problem.path.clone(),
+            message: format!("{}; {}", problem.message, problem.remedy),
+            line: problem.place.as_ref().map(|place| place.line),
+            column: problem.place.as_ref().map(|place| place.column),
+        }
+    }
 }
 
 /// One listener.
@@ -52,7 +118,7 @@ pub struct TargetStatus {
     pub outstanding_requests: u32,
 }
 
-pub(super) fn of(running: &Running) -> Status {
+pub(super) fn of(running: &Running, last_reload: Option<&LastReload>) -> Status {
     let listeners = running
         .listeners
         .iter()
@@ -82,5 +148,6 @@ pub(super) fn of(running: &Running) -> Status {
         generation: running.generation.0,
         listeners: listeners.collect(),
         target_groups: groups.collect(),
+        last_reload: last_reload.cloned(),
     }
 }

@@ -76,6 +76,8 @@ impl Prepared {
 #[derive(Debug, thiserror::Error)]
 #[error("port {port} cannot be bound: {error}")]
 pub(crate) struct BindError {
+    /// Which listener of the configuration asked for it.
+    pub(crate) index: usize,
     pub(crate) port: u16,
     #[source]
     pub(crate) error: io::Error,
@@ -99,6 +101,8 @@ enum Command {
     Adopt(balance::HandedOver),
     /// Stop accepting, let connections finish.
     Close { id: ListenerId },
+    /// Look at the newest snapshot and say so.
+    Refresh { done: oneshot::Sender<()> },
     /// Close everything and say when it is done; what still goes on is ended at `until`.
     Finish {
         until: Instant,
@@ -152,12 +156,13 @@ impl Listeners {
     ) -> Result<Vec<Prepared>, BindError> {
         let mut prepared = Vec::with_capacity(listeners.len());
         let mut running = self.open.clone();
-        for listener in listeners {
+        for (index, listener) in listeners.iter().enumerate() {
             let asked = (listener.address, listener.port);
             let known = running.iter().position(|open| open.asked == asked);
             prepared.push(match known {
-                Some(index) => Prepared::Running(running.remove(index)),
+                Some(known) => Prepared::Running(running.remove(known)),
                 None => self.bind(asked, &prepared).map_err(|error| BindError {
+                    index,
                     port: listener.port,
                     error,
                 })?,
@@ -230,23 +235,28 @@ impl Listeners {
         self.open = open;
     }
 
+    /// Lets every worker look at the newest snapshot; ends when all have. Until then one that had nothing to do would
+    /// hold on to the one before.
+    pub(crate) fn refresh(&self) -> impl Future<Output = ()> + Send + 'static {
+        all(self.tell_all(|done| Command::Refresh { done }))
+    }
+
     /// Stops accepting; ends when the last connection has. They are told that nobody waits beyond `until`.
     pub(crate) fn finish(&self, until: Instant) -> impl Future<Output = ()> + Send + 'static {
-        let finished: Vec<_> = self
-            .workers
-            .iter()
-            .map(|worker| {
-                let (finished, all) = oneshot::channel();
-                worker.tell(Command::Finish { until, finished });
-                all
-            })
-            .collect();
-        async move {
-            for worker in finished {
-                // A worker that is gone has finished too.
-                let _ = worker.await;
-            }
-        }
+        all(self.tell_all(|finished| Command::Finish { until, finished }))
+    }
+
+    /// Tells every worker something that it will say to have done.
+    fn tell_all(
+        &self,
+        command: impl Fn(oneshot::Sender<()>) -> Command,
+    ) -> Vec<oneshot::Receiver<()>> {
+        let tell = |worker: &Worker| {
+            let (done, told) = oneshot::channel();
+            worker.tell(command(done));
+            told
+        };
+        self.workers.iter().map(tell).collect()
     }
 
     /// Ends the workers with whatever they still do, and waits for their threads.
@@ -259,6 +269,13 @@ impl Listeners {
                 tracing::error!("a worker panicked");
             }
         }
+    }
+}
+
+async fn all(told: Vec<oneshot::Receiver<()>>) {
+    for done in told {
+        // A worker that is gone has done it too.
+        let _ = done.await;
     }
 }
 
@@ -339,6 +356,12 @@ async fn run(
                 if let Some(door) = doors.remove(&id) {
                     door.close();
                 }
+            }
+            Some(Command::Refresh { done }) => {
+                for door in doors.values() {
+                    door.place.listener();
+                }
+                let _ = done.send(());
             }
             Some(Command::Finish { until, finished }) => {
                 let drains: Vec<_> = doors.drain().map(|(_, door)| door).collect();

@@ -2,6 +2,7 @@
 //! counted up. Never installs anything for the whole process: each load balancer has its own.
 
 use http::StatusCode;
+use jiff::Timestamp;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -54,6 +55,31 @@ pub(crate) struct ProcessMetrics {
     pub(crate) generation: Gauge,
     pub(crate) workers: Gauge,
     pub(crate) access_log_dropped: Counter,
+}
+
+/// What becomes of changes of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct ReloadMetrics {
+    applied: Counter,
+    refused: Counter,
+    successful: Gauge,
+    success_time: Gauge,
+}
+
+/// What became of a change of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Applied,
+    Refused,
+}
+
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 impl Metrics {
@@ -128,6 +154,18 @@ impl Metrics {
         }
     }
 
+    /// The handles of changes of the configuration.
+    pub(crate) fn reloads(&self) -> ReloadMetrics {
+        let counted =
+            |outcome: Outcome| self.counter(RELOADS, with(Vec::new(), "outcome", outcome.as_str()));
+        ReloadMetrics {
+            applied: counted(Outcome::Applied),
+            refused: counted(Outcome::Refused),
+            successful: self.gauge(LAST_RELOAD_SUCCESSFUL, Vec::new()),
+            success_time: self.gauge(LAST_RELOAD_SUCCESS_TIME, Vec::new()),
+        }
+    }
+
     /// Prometheus text.
     pub(crate) fn render(&self) -> String {
         self.handle.render()
@@ -141,6 +179,28 @@ impl Metrics {
     fn gauge(&self, metric: Metric, labels: Vec<Label>) -> Gauge {
         self.recorder
             .register_gauge(&Key::from_parts(metric.name, labels), &METADATA)
+    }
+}
+
+impl ReloadMetrics {
+    /// The first configuration runs: what was applied last is good.
+    pub(crate) fn started(&self, now: Timestamp) {
+        self.successful.set(1);
+        self.success_time.set(now.as_second() as f64);
+    }
+
+    /// Counts a change and what became of it.
+    pub(crate) fn count(&self, outcome: Outcome, now: Timestamp) {
+        match outcome {
+            Outcome::Applied => {
+                self.applied.increment(1);
+                self.started(now);
+            }
+            Outcome::Refused => {
+                self.refused.increment(1);
+                self.successful.set(0);
+            }
+        }
     }
 }
 
@@ -247,6 +307,18 @@ const GENERATION: Metric = Metric {
     name: "albedo_generation",
     help: "Number of the configuration that runs (CloudWatch: none)",
 };
+const RELOADS: Metric = Metric {
+    name: "albedo_config_reloads_total",
+    help: "Changes of the configuration, by what became of them (CloudWatch: none)",
+};
+const LAST_RELOAD_SUCCESSFUL: Metric = Metric {
+    name: "albedo_config_last_reload_successful",
+    help: "1 while the newest configuration runs, 0 after one that was refused (CloudWatch: none)",
+};
+const LAST_RELOAD_SUCCESS_TIME: Metric = Metric {
+    name: "albedo_config_last_reload_success_timestamp_seconds",
+    help: "When a configuration was last applied, in seconds since 1970 (CloudWatch: none)",
+};
 const WORKERS: Metric = Metric {
     name: "albedo_workers",
     help: "Data-plane threads (CloudWatch: none)",
@@ -260,7 +332,7 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 13] = [
+const COUNTERS: [Metric; 14] = [
     CONNECTIONS_TOTAL,
     CLIENT_TLS_ERRORS,
     REQUESTS,
@@ -274,12 +346,15 @@ const COUNTERS: [Metric; 13] = [
     TARGET_CONNECTION_ERRORS,
     TARGET_TLS_ERRORS,
     ACCESS_LOG_DROPPED,
+    RELOADS,
 ];
-const GAUGES: [Metric; 6] = [
+const GAUGES: [Metric; 8] = [
     CONNECTIONS,
     HEALTHY_TARGETS,
     UNHEALTHY_TARGETS,
     GENERATION,
+    LAST_RELOAD_SUCCESSFUL,
+    LAST_RELOAD_SUCCESS_TIME,
     WORKERS,
     BUILD_INFO,
 ];
@@ -315,6 +390,7 @@ mod tests {
         metrics.listener(443, Protocol::Https);
         metrics.group(&"web".parse().unwrap());
         metrics.process();
+        metrics.reloads();
     }
 
     #[test]
@@ -417,6 +493,37 @@ mod tests {
             text.contains(&format!("albedo_healthy_targets{{{labels}}} 3\n")),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_refused_change_is_an_alarm_until_one_is_applied() {
+        let metrics = Metrics::new(&"shop".parse().unwrap());
+        let reloads = metrics.reloads();
+        let value = |series: &str| {
+            let text = metrics.render();
+            let line = text.lines().find_map(|line| line.strip_prefix(series));
+            line.map(str::to_owned).unwrap_or_default()
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let successful = "albedo_config_last_reload_successful{load_balancer=\"shop\"} ";
+        let time = "albedo_config_last_reload_success_timestamp_seconds{load_balancer=\"shop\"} ";
+        reloads.started(at(1_000));
+        assert_eq!(
+            (value(successful), value(time)),
+            ("1".into(), "1000".into())
+        );
+        reloads.count(Outcome::Refused, at(2_000));
+        assert_eq!(
+            (value(successful), value(time)),
+            ("0".into(), "1000".into())
+        );
+        reloads.count(Outcome::Applied, at(3_000));
+        assert_eq!(
+            (value(successful), value(time)),
+            ("1".into(), "3000".into())
+        );
+        let refused = "albedo_config_reloads_total{load_balancer=\"shop\",outcome=\"refused\"} ";
+        assert_eq!(value(refused), "1");
     }
 
     #[test]

@@ -7,4 +7,6 @@ mod metrics;
 mod record;
 
 pub(crate) use access_log::AccessLog;
-pub(crate) use metrics::{GroupMetrics, ListenerMetrics, Metrics, ProcessMetrics};
+pub(crate) use metrics::{
+    GroupMetrics, ListenerMetrics, Metrics, Outcome, ProcessMetrics, ReloadMetrics,
+};

@@ -20,6 +20,7 @@ mod dns; // targets by name
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
 mod lifecycle; // start, change and end
+mod reload; // files that are read again, and what a change leaves alone
 mod scene; // targets, certificates and clients around a running load balancer
 mod tls; // real handshakes
 mod weights; // forwards to several groups

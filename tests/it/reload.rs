@@ -1,0 +1,344 @@
+//! Change without a restart: files that are read again, and what of the running load balancer a change touches.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use albedo::app::{self, Error, Running};
+use albedo::config::File;
+use albedo::model::{AdminAddress, Generation};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::scene::{Conversation, Target, soon, until};
+
+/// A load balancer that follows a file, in a folder of its own. It looks at the file on its own account, too, so a test
+/// that asks for a reload must not count them.
+struct Follower {
+    folder: TempDir,
+    running: Running,
+}
+
+/// One listener on loopback whose rules are these lines, and a group `web` with this target.
+fn text(rules: &str, target: SocketAddr) -> String {
+    format!(
+        "admin: 127.0.0.1:0\nworkers: 2\nlisteners:\n  - port: 0\n    address: 127.0.0.1\n    protocol: HTTP\n    \
+         rules: [{rules}]\n    default_actions: [ {{ forward: web }} ]\ntarget_groups:\n  - name: web\n    \
+         protocol: HTTP\n    port: 80\n    health_check: {{ interval: 5s, timeout: 2s }}\n    \
+         targets: [ \"{target}\" ]\n"
+    )
+}
+
+/// A rule that answers `/new` with this text.
+fn rule(body: &str) -> String {
+    format!(
+        "{{ priority: 1, conditions: [ {{ path_pattern: [ /new ] }} ], actions: [ {{ fixed_response: \
+         {{ status_code: 200, content_type: text/plain, message_body: {body} }} }} ] }}"
+    )
+}
+
+impl Follower {
+    async fn start(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("albedo.yaml");
+        fs::write(&path, text).unwrap();
+        let running = app::start_from(File::new(path)).await.unwrap();
+        Self { folder, running }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("albedo.yaml")
+    }
+
+    /// Puts this text in the file's place, as an editor does.
+    fn write(&self, text: &str) {
+        let new = self.folder.path().join("albedo.yaml.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, self.path()).unwrap();
+    }
+
+    async fn client(&self) -> Conversation {
+        Conversation::to(self.running.listeners()[0]).await
+    }
+
+    /// Status line and JSON of what the admin address answers.
+    async fn admin(&self, request: &str) -> (String, String) {
+        let AdminAddress::Tcp(address) = self.running.admin() else {
+            panic!("not on TCP")
+        };
+        let mut door = Conversation::to(*address).await;
+        let (head, body) = door
+            .ask(&format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+            .await;
+        (head.lines().next().unwrap().to_owned(), body)
+    }
+
+    async fn metric(&self, series: &str) -> String {
+        let (_, text) = self.admin("GET /metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("no {series} in {text}"))
+            .trim()
+            .to_owned()
+    }
+}
+
+const REFUSED: &str = "albedo_config_reloads_total{load_balancer=\"albedo\",outcome=\"refused\"}";
+const SUCCESSFUL: &str = "albedo_config_last_reload_successful{load_balancer=\"albedo\"}";
+
+#[tokio::test]
+async fn a_refused_file_changes_nothing_and_is_told_everywhere() {
+    let target = Target::named("web").await;
+    let follower = Follower::start(&text("", target.address)).await;
+    let mut client = follower.client().await;
+    assert_eq!(client.get("/new").await, "web");
+    let before = follower.running.listeners();
+    assert_eq!(follower.metric(SUCCESSFUL).await, "1");
+
+    follower.write(&text("{ priority: 0 }", target.address));
+    let (line, body) = follower.admin("POST /api/v1/reload").await;
+
+    assert_eq!(line, "HTTP/1.1 422 Unprocessable Entity");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    let problems = answer["problems"].as_array().unwrap();
+    let named = |problem: &&Value| problem["path"] == "listeners[0].rules[0].priority";
+    let first = problems.iter().find(named).unwrap();
+    assert!(first["message"].as_str().unwrap().contains("; "), "{first}");
+    assert_eq!(first["line"], 7);
+    assert!(first["column"].is_number());
+    let status = follower.running.status();
+    assert_eq!(status.generation, 1);
+    let last = status.last_reload.unwrap();
+    assert_eq!((last.outcome.as_str(), last.generation), ("refused", 1));
+    assert_eq!(last.problems.len(), problems.len());
+    assert!(
+        last.at.ends_with('Z') && last.at.contains('T'),
+        "{}",
+        last.at
+    );
+    assert_ne!(follower.metric(REFUSED).await, "0");
+    assert_eq!(follower.metric(SUCCESSFUL).await, "0");
+    assert_eq!(client.get("/new").await, "web");
+    assert_eq!(follower.running.listeners(), before);
+
+    // And the next good one works, on the same connection.
+    follower.write(&text(&rule("changed"), target.address));
+    let (line, body) = follower.admin("POST /api/v1/reload").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    let generation = follower.running.status().generation;
+    assert!(generation > 1);
+    assert!(
+        body.starts_with(&format!("{{\"generation\":{generation},")),
+        "{body}"
+    );
+    assert_eq!(client.get("/new").await, "changed");
+    let last = follower.running.status().last_reload.unwrap();
+    assert_eq!(last.outcome, "applied");
+    assert_eq!(last.generation, generation);
+    assert_eq!(follower.metric(SUCCESSFUL).await, "1");
+    assert_eq!(follower.running.listeners(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_is_read_again() {
+    let target = Target::named("web").await;
+    let follower = Follower::start(&text("", target.address)).await;
+    follower.write(&text(&rule("renamed"), target.address));
+    until("the new file runs", || {
+        follower.running.status().generation == 2
+    })
+    .await;
+    assert_eq!(follower.client().await.get("/new").await, "renamed");
+
+    // Refused once, and not again and again.
+    follower.write("nonsense");
+    let refused = || {
+        let last = follower.running.status().last_reload.unwrap();
+        last.outcome == "refused"
+    };
+    until("the broken file is refused", refused).await;
+    fs::write(follower.path(), text(&rule("mended"), target.address)).unwrap();
+    until("the mended file runs", || {
+        follower.running.status().generation == 3
+    })
+    .await;
+    assert_eq!(follower.client().await.get("/new").await, "mended");
+    assert_eq!(follower.metric(REFUSED).await, "1");
+}
+
+#[tokio::test]
+async fn what_a_file_names_and_nobody_can_use_is_a_problem_with_its_place() {
+    let target = Target::named("web").await;
+    let good = text("", target.address);
+    let follower = Follower::start(&good).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let second = |protocol: &str| {
+        format!(
+            "listeners:\n  - port: {port}\n    address: 127.0.0.1\n    protocol: {protocol}\n    \
+             default_actions: [ {{ forward: web }} ]\n"
+        )
+    };
+    let certificate = "    certificates: [ { certificate: no.pem, key: no.key } ]\n";
+    let table = [
+        (second("HTTP"), "listeners[0].port", 4),
+        (
+            second("HTTPS") + certificate,
+            "listeners[0].certificates",
+            8,
+        ),
+    ];
+    for (second, path, line) in table {
+        follower.write(&good.replace("listeners:\n", &second));
+        let refused = follower.running.reload().await.unwrap_err();
+        assert!(matches!(refused, Error::Bind(_) | Error::Refused(_)));
+        let last = follower.running.status().last_reload.unwrap();
+        assert_eq!(last.problems[0].path, path);
+        assert_eq!(last.problems[0].line, Some(line), "{:?}", last.problems);
+        assert!(last.problems[0].message.contains("; "));
+    }
+    follower.write(&good);
+    assert!(follower.running.reload().await.unwrap() > Generation(1));
+}
+
+#[tokio::test]
+async fn what_cannot_change_while_it_runs_is_told() {
+    let target = Target::named("web").await;
+    let good = text("", target.address);
+    let follower = Follower::start(&good).await;
+    let admin = follower.running.admin().clone();
+    let wanted = good.replace("127.0.0.1:0\nworkers: 2", "127.0.0.1:1\nworkers: 3");
+    follower.write(&format!("{wanted}load_balancer: {{ name: other }}\n"));
+
+    let (line, body) = follower.admin("POST /api/v1/reload").await;
+
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["generation"], follower.running.status().generation);
+    let warnings = answer["warnings"].as_array().unwrap();
+    let paths: Vec<_> = warnings.iter().map(|warning| &warning["path"]).collect();
+    // Behind what the file itself is warned of.
+    let [.., admin_path, workers_path, name_path] = &paths[..] else {
+        panic!("{paths:?}")
+    };
+    assert_eq!(
+        [*admin_path, workers_path, name_path],
+        ["admin", "workers", "load_balancer.name"]
+    );
+    assert_eq!(warnings[paths.len() - 2]["line"], 2);
+    assert_eq!(*follower.running.admin(), admin);
+    assert_eq!(follower.admin("GET /readyz").await.0, "HTTP/1.1 200 OK");
+}
+
+#[tokio::test]
+async fn without_a_file_there_is_nothing_to_read_again() {
+    let running = crate::scene::start(crate::scene::config(
+        [crate::scene::http("web")],
+        [crate::scene::group("web", &[])],
+    ))
+    .await;
+    let refused = soon("an answer", running.reload()).await.unwrap_err();
+    assert!(refused.to_string().contains("not started from a file"));
+    assert_eq!(running.status().last_reload, None);
+}
+
+/// `albedo run` in a process of its own, its admin address a socket file beside its configuration.
+struct Process {
+    folder: TempDir,
+    child: std::process::Child,
+}
+
+impl Process {
+    async fn start(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("albedo.yaml");
+        fs::write(&path, text).unwrap();
+        let mut run = albedo();
+        run.arg("run").arg(&path).stderr(Stdio::null());
+        let child = run.spawn().unwrap();
+        let process = Self { folder, child };
+        let socket = process.folder.path().join("admin.sock");
+        until("the admin address is there", || socket.exists()).await;
+        process
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(self.folder.path().join("albedo.yaml"), text).unwrap();
+    }
+
+    /// Exit code, standard output and standard error of a verb.
+    fn verb(&self, verb: &str) -> (i32, String, String) {
+        let socket = self.folder.path().join("admin.sock");
+        let outcome = albedo()
+            .args(verb.split(' '))
+            .arg(format!("--admin=unix:{}", socket.display()))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = outcome.status.code().unwrap();
+        (code, text(outcome.stdout), text(outcome.stderr))
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        let outcome = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(outcome.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn albedo() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_albedo"));
+    command.stdin(Stdio::null());
+    command
+}
+
+#[tokio::test]
+async fn the_verb_and_the_signal_read_the_file_again() {
+    let plain = |rules: &str| {
+        text(rules, (Ipv4Addr::LOCALHOST, 1).into()).replace("127.0.0.1:0", "unix:admin.sock")
+    };
+    let mut process = Process::start(&plain("")).await;
+    until("it runs", || {
+        process.verb("status").1.starts_with("generation 1\n")
+    })
+    .await;
+
+    process.write(&plain("{ priority: 0 }"));
+    let (code, out, err) = process.verb("reload");
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains("7:25 listeners[0].rules[0].priority: "),
+        "{err}"
+    );
+    assert!(
+        process
+            .verb("status")
+            .1
+            .contains("7:25 listeners[0].rules[0].priority: ")
+    );
+
+    process.write(&plain(&rule("good")));
+    let (code, out, _) = process.verb("reload");
+    assert_eq!(code, 0);
+    let generation = |out: &str| -> u64 {
+        let line = out.lines().next().unwrap_or_default();
+        line.strip_prefix("generation ").unwrap().parse().unwrap()
+    };
+    let applied = generation(&out);
+    assert!(applied > 1);
+
+    // The file is the same, so it is the signal that makes a generation.
+    process.signal("HUP");
+    let heard = || generation(&process.verb("status").1) > applied;
+    until("the signal was heard", heard).await;
+    process.signal("TERM");
+    let code = tokio::task::spawn_blocking(move || process.child.wait().unwrap().code());
+    assert_eq!(soon("its end", code).await.unwrap(), Some(0));
+}
