@@ -205,6 +205,11 @@ impl Connection {
         self.stream.borrow_mut().poll_shutdown(cx)
     }
 
+    /// Has the connection end with a reset when it is dropped.
+    pub(crate) fn reset(&self) {
+        self.stream.borrow().reset();
+    }
+
     fn count_sent(&self, count: usize) {
         self.sent.set(self.sent.get() + count as u64);
         self.last_active.set(worker::now());

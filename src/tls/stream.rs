@@ -92,4 +92,17 @@ impl Stream {
             Self::Http2(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+
+    /// Has the connection end with a reset when it is dropped: what came so far must not look whole.
+    pub(crate) fn reset(&self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Server(tls) => tls.get_ref().0,
+            Self::Client(tls) => tls.get_ref().0,
+            // hyper resets the stream by itself.
+            Self::Http2(_) => return,
+        };
+        // A socket that cannot be told is closed in the ordinary way.
+        let _ = tcp.set_zero_linger();
+    }
 }

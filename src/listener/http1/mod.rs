@@ -295,6 +295,11 @@ async fn exchange(
     before.settle(connection, &mut exchange);
     listener.finish(&mut exchange);
     match outcome {
+        (Written::CutShort, _) if asked.version == Version::HTTP_10 => {
+            // The end of the connection may be the end of the body here; a reset is what shows that it is none.
+            connection.reset();
+            After::Abort
+        }
         (Written::ClientGone | Written::CutShort, _) => After::Abort,
         (Written::Whole, Persistence::Close)
             if connection.body_is_open() || connection.has_unread() =>

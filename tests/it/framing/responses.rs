@@ -1,6 +1,6 @@
 //! Responses on their way to a client. A target is trusted no more than a client.
 
-use crate::support::{LoadBalancer, Message, Target, ok};
+use crate::support::{End, LoadBalancer, Message, Target, ok};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -104,6 +104,25 @@ async fn a_client_of_http_1_0_sees_the_end_of_every_answer() {
         &[(chunked, until_close)],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_is_not_told_that_a_broken_answer_is_whole() {
+    let (target, balancer) = one_target().await;
+    for (rest, end) in [("0\r\n\r\n", End::Closed), ("", End::Reset)] {
+        let mut client = balancer.client().await;
+        client.send("GET / HTTP/1.0\r\n\r\n").await;
+        let (mut served, _) = target.serve().await;
+        served
+            .send(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n{rest}"
+            ))
+            .await;
+        client.head().await;
+        assert_eq!(client.take(2).await, b"hi");
+        drop(served);
+        assert_eq!(client.end().await, end);
+    }
 }
 
 #[tokio::test]

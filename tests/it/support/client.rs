@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 
-use super::message::{Framed, Message, Wire};
+use super::message::{End, Framed, Message, Wire};
 use super::within;
 
 /// One connection to the load balancer.
@@ -48,6 +48,11 @@ impl Client {
     /// Everything up to the end of the connection.
     pub(crate) async fn rest(&mut self) -> String {
         self.0.rest().await.escape_ascii().to_string()
+    }
+
+    /// How the connection ends, whatever comes before that.
+    pub(crate) async fn end(&mut self) -> End {
+        self.0.end().await
     }
 
     /// Says that nothing more will be sent, and reads on.

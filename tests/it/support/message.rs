@@ -76,6 +76,13 @@ impl Message {
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Reset,
+}
+
 /// A socket and what was read from it too early.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -194,6 +201,17 @@ impl Wire {
     pub(super) async fn rest(&mut self) -> Vec<u8> {
         while let Ok(1..) = self.more("the end of the connection").await {}
         std::mem::take(&mut self.unread)
+    }
+
+    /// Reads to the end of the connection, and says how it came.
+    pub(super) async fn end(&mut self) -> End {
+        loop {
+            match self.more("the end of the connection").await {
+                Ok(0) => return End::Closed,
+                Ok(_) => {}
+                Err(_) => return End::Reset,
+            }
+        }
     }
 
     /// Whether nothing came that was not read yet.

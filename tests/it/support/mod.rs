@@ -9,7 +9,7 @@ mod target;
 
 pub(crate) use client::Client;
 pub(crate) use load_balancer::{LoadBalancer, eventually};
-pub(crate) use message::{Framed, Message};
+pub(crate) use message::{End, Framed, Message};
 pub(crate) use target::{Refusing, Served, Target};
 
 use std::time::Duration;
