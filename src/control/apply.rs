@@ -14,7 +14,7 @@ use crate::snapshot::{Listener, Snapshot};
 use crate::target::{Plan, Unusable};
 use crate::telemetry::AccessLog;
 use crate::tls;
-use crate::tls::server::Http2Offer;
+use crate::tls::server::{Http2Offer, Settings};
 
 /// Why a configuration was not applied; nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -88,15 +88,11 @@ impl Controller {
         // Prepare: everything that can fail, touching nothing that is live.
         let access_log = self.open_access_log(config)?;
         let plan = self.registry.plan(config, &self.metrics)?;
-        let settings = config
-            .listeners
-            .iter()
-            .map(tls_settings(config))
-            .collect::<Result<Vec<_>, _>>()?;
+        let tls = self.tls_settings(config)?;
         let prepared = self.listeners.prepare(&config.listeners)?;
         let generation = self.generation.next();
         let log = access_log.as_ref().map(|(_, log)| log);
-        let snapshot = self.snapshot(config, &plan, settings, &prepared, log);
+        let snapshot = self.snapshot(config, &plan, &tls, &prepared, log);
         // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
         // harmless, a new rule would not find an empty group so.
         self.registry.commit(plan);
@@ -104,6 +100,11 @@ impl Controller {
         let listeners = config.listeners.iter().zip(&prepared);
         let listeners = listeners
             .map(|(listener, prepared)| (prepared.open().clone(), listener.protocol))
+            .collect();
+        let ids = prepared.iter().map(|prepared| prepared.open().id);
+        self.tls = ids
+            .zip(tls)
+            .filter_map(|(id, tls)| Some((id, tls?)))
             .collect();
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(prepared);
@@ -117,6 +118,29 @@ impl Controller {
             groups,
         }));
         Ok(generation)
+    }
+
+    /// The TLS settings of each listener, `None` for HTTP. A listener that runs keeps what it has where nothing of it
+    /// has changed.
+    fn tls_settings(&self, config: &Config) -> Result<Vec<Option<Settings>>, Rejected> {
+        let offer = match config.load_balancer.http2 {
+            true => Http2Offer::Yes,
+            false => Http2Offer::No,
+        };
+        let known = self.listeners.known(&config.listeners);
+        let mut settings = Vec::with_capacity(known.len());
+        for (index, (listener, id)) in config.listeners.iter().zip(known).enumerate() {
+            let before = id.and_then(|id| self.tls.get(&id));
+            let (certificates, policy) = (&listener.certificates, listener.ssl_policy);
+            settings.push(match listener.protocol {
+                Protocol::Http => None,
+                Protocol::Https => {
+                    let made = tls::server::settings(certificates, policy, offer, before);
+                    Some(made.map_err(|error| Rejected::Certificate { index, error })?)
+                }
+            });
+        }
+        Ok(settings)
     }
 
     fn open_access_log(
@@ -141,7 +165,7 @@ impl Controller {
         &self,
         config: &Config,
         plan: &Plan,
-        tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+        tls: &[Option<Settings>],
         prepared: &[Prepared],
         access_log: Option<&AccessLog>,
     ) -> Snapshot {
@@ -160,7 +184,7 @@ impl Controller {
                     let running = Listener {
                         rules: Rules::build(listener, |actions| Actions::build(actions, group)),
                         forwarding: Forwarding::build(&config.load_balancer, port),
-                        tls,
+                        tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
                         cookie_keys: Arc::clone(&self.cookie_keys),
                         idle_timeout: config.load_balancer.idle_timeout,
                         client_keep_alive: config.load_balancer.client_keep_alive,
@@ -170,28 +194,5 @@ impl Controller {
                     (prepared.open().id, Arc::new(running))
                 });
         Snapshot::new(config.load_balancer.idle_timeout, listeners.collect())
-    }
-}
-
-/// Loads the certificates of one listener; nothing for HTTP.
-fn tls_settings(
-    config: &Config,
-) -> impl FnMut(&model::Listener) -> Result<Option<Arc<rustls::ServerConfig>>, Rejected> {
-    let offer = if config.load_balancer.http2 {
-        Http2Offer::Yes
-    } else {
-        Http2Offer::No
-    };
-    let mut index = 0;
-    move |listener| {
-        let settings = match listener.protocol {
-            Protocol::Http => Ok(None),
-            Protocol::Https => {
-                tls::server::config(&listener.certificates, listener.ssl_policy, offer).map(Some)
-            }
-        };
-        let settings = settings.map_err(|error| Rejected::Certificate { index, error });
-        index += 1;
-        settings
     }
 }

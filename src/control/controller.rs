@@ -1,5 +1,6 @@
 //! The one task that owns what runs: it takes one event at a time. What each event does is said in files of its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -15,10 +16,11 @@ use super::{Event, Readiness, Running, View};
 use crate::config::{File, LOOK_EVERY};
 use crate::listener::Listeners;
 use crate::model::{self, Config, Generation};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerId, Snapshot};
 use crate::target::Registry;
 use crate::target::stickiness::Keys;
 use crate::telemetry::{AccessLog, Metrics, ProcessMetrics, ReloadMetrics};
+use crate::tls::server::Settings;
 use crate::worker;
 
 /// Owns what runs. Its parts are changed here and nowhere else.
@@ -26,6 +28,8 @@ use crate::worker;
 pub(crate) struct Controller {
     pub(super) registry: Registry,
     pub(super) listeners: Listeners,
+    /// The TLS settings of the HTTPS listeners that run.
+    pub(super) tls: HashMap<ListenerId, Settings>,
     pub(super) current: Arc<ArcSwap<Snapshot>>,
     pub(super) generation: Generation,
     pub(super) metrics: Arc<Metrics>,
@@ -88,6 +92,7 @@ impl Controller {
         let mut controller = Self {
             registry,
             listeners,
+            tls: HashMap::new(),
             current,
             generation,
             metrics,

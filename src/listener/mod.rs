@@ -155,12 +155,11 @@ impl Listeners {
         listeners: &[model::Listener],
     ) -> Result<Vec<Prepared>, BindError> {
         let mut prepared = Vec::with_capacity(listeners.len());
-        let mut running = self.open.clone();
-        for (index, listener) in listeners.iter().enumerate() {
+        let running = self.running(listeners);
+        for (index, (listener, running)) in listeners.iter().zip(running).enumerate() {
             let asked = (listener.address, listener.port);
-            let known = running.iter().position(|open| open.asked == asked);
-            prepared.push(match known {
-                Some(known) => Prepared::Running(running.remove(known)),
+            prepared.push(match running {
+                Some(open) => Prepared::Running(open),
                 None => self.bind(asked, &prepared).map_err(|error| BindError {
                     index,
                     port: listener.port,
@@ -169,6 +168,23 @@ impl Listeners {
             });
         }
         Ok(prepared)
+    }
+
+    /// Those of these listeners that run already, by their numbers.
+    pub(crate) fn known(&self, listeners: &[model::Listener]) -> Vec<Option<ListenerId>> {
+        let running = self.running(listeners).into_iter();
+        running.map(|open| open.map(|open| open.id)).collect()
+    }
+
+    /// Those of these listeners that run already: what they ask for was asked for before.
+    fn running(&self, listeners: &[model::Listener]) -> Vec<Option<Open>> {
+        let mut open = self.open.clone();
+        let find = |listener: &model::Listener| {
+            let asked = (listener.address, listener.port);
+            let known = open.iter().position(|open| open.asked == asked)?;
+            Some(open.remove(known))
+        };
+        listeners.iter().map(find).collect()
     }
 
     fn bind(

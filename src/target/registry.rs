@@ -41,7 +41,7 @@ pub(crate) struct Registry {
 struct Live {
     group: Arc<Group>,
     /// `None` where its targets take clear text.
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<tls::client::Settings>,
     targets: Vec<LiveTarget>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 struct PlannedGroup {
     group: Arc<Group>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<tls::client::Settings>,
     targets: Vec<(Arc<Target>, Probe)>,
 }
 
@@ -154,7 +154,8 @@ impl Registry {
     ) -> Result<PlannedGroup, Unusable> {
         let check = &settings.health_check;
         let asked = asked_path(path, &check.path)?;
-        let tls = self.target_tls(path, settings)?;
+        let settings_of_tls = self.target_tls(path, settings)?;
+        let tls = settings_of_tls.as_ref().map(|tls| Arc::clone(&tls.config));
         let check_tls = self.check_tls(path, check.protocol)?;
         let known = self.known_targets(&settings.name, now);
         let mut targets = Vec::with_capacity(settings.targets.len());
@@ -183,7 +184,7 @@ impl Registry {
         let group = self.group(settings, usage, metrics);
         Ok(PlannedGroup {
             group,
-            tls,
+            tls: settings_of_tls,
             targets,
         })
     }
@@ -211,21 +212,21 @@ impl Registry {
         }
     }
 
-    /// TLS settings are kept while they say the same, and connections with them. A bundle of roots may be another
-    /// under the same name, so it is read each time; idle connections made under the old one are not used again.
+    /// TLS settings are kept while they say the same and the bundle of roots holds the same, and connections with them.
     fn target_tls(
         &self,
         path: &str,
         settings: &model::TargetGroup,
-    ) -> Result<Option<Arc<ClientConfig>>, Unusable> {
+    ) -> Result<Option<tls::client::Settings>, Unusable> {
         if settings.protocol == Protocol::Http {
             return Ok(None);
         }
         let running = self.running(&settings.name);
-        match running.filter(|live| live.group.speaks(settings)) {
-            Some(live) if settings.tls == UpstreamTls::Unverified => Ok(live.tls.clone()),
-            _ => client_config(path, &settings.tls).map(Some),
-        }
+        let before = running.filter(|live| live.group.speaks(settings));
+        let before = before.and_then(|live| live.tls.as_ref());
+        tls::client::settings(&settings.tls, before)
+            .map(Some)
+            .map_err(|error| Unusable::at(format!("{path}.{}", tls_field(&settings.tls)), error))
     }
 
     /// ALB checks no certificate in a probe, so neither do we, not even where a request would.
@@ -235,7 +236,9 @@ impl Registry {
         protocol: Protocol,
     ) -> Result<Option<Arc<ClientConfig>>, Unusable> {
         if protocol == Protocol::Https && self.check_tls.is_none() {
-            self.check_tls = Some(client_config(path, &UpstreamTls::Unverified)?);
+            let made = tls::client::unverified();
+            let path = || format!("{path}.health_check.protocol");
+            self.check_tls = Some(made.map_err(|error| Unusable::at(path(), error))?);
         }
         Ok(self
             .check_tls
@@ -426,8 +429,12 @@ fn asked_path(path: &str, asked: &str) -> Result<http::Uri, Unusable> {
     })
 }
 
-fn client_config(path: &str, tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Unusable> {
-    tls::client::config(tls).map_err(|error| Unusable::at(format!("{path}.tls"), error))
+/// The field that says how certificates of targets are checked.
+fn tls_field(tls: &UpstreamTls) -> &'static str {
+    match tls {
+        UpstreamTls::Unverified => "protocol",
+        UpstreamTls::Verified { .. } => "ca_file",
+    }
 }
 
 fn tls_toward(

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
@@ -30,29 +31,66 @@ pub(crate) struct Loaded {
     pub(super) bits: usize,
 }
 
-/// Reads a chain and its key; every fault is named with its file.
-pub(crate) fn load(certificate: &model::Certificate) -> Result<Loaded, Error> {
+/// A chain and its key as they were read; nothing is known of them yet.
+pub(super) struct Pair {
+    file: String,
+    key_file: String,
+    chain: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// Tells the content of one file from another's, without keeping either.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; SHA256_OUTPUT_LEN]);
+
+impl Fingerprint {
+    pub(super) fn of(content: &[u8]) -> Self {
+        let mut fingerprint = [0; SHA256_OUTPUT_LEN];
+        fingerprint.copy_from_slice(digest(&SHA256, content).as_ref());
+        Self(fingerprint)
+    }
+}
+
+/// Reads a chain and its key.
+pub(super) fn read_pair(certificate: &model::Certificate) -> Result<Pair, Error> {
     let file = file_of(&certificate.certificate, "the given certificate");
     let key_file = file_of(&certificate.key, "the given key");
-    let chain = read_chain(&certificate.certificate, &file)?;
-    let key = read_key(&certificate.key, &key_file)?;
-    check_order(&chain, &file)?;
-    check_match(&chain, key.as_ref(), &file, &key_file)?;
-
-    let leaf = x509::Certificate::parse(&chain[0]).ok_or_else(|| unreadable(&file, 0))?;
-    let names = leaf.names().map_err(|error| match error {
-        NameError::Malformed => unreadable(&file, 0),
-        NameError::Unprintable => Error::UnprintableName { file: file.clone() },
-    })?;
-    let not_after = leaf.not_after().ok_or_else(|| unreadable(&file, 0))?;
-    let (kind, bits) = leaf.key().ok_or_else(|| unreadable(&file, 0))?;
-    Ok(Loaded {
-        key: Arc::new(CertifiedKey::new(chain, key)),
-        names,
-        not_after,
-        kind,
-        bits,
+    Ok(Pair {
+        chain: read(&certificate.certificate, &file)?,
+        key: read(&certificate.key, &key_file)?,
+        file,
+        key_file,
     })
+}
+
+impl Pair {
+    pub(super) fn fingerprints(&self) -> [Fingerprint; 2] {
+        [&self.chain, &self.key].map(|content| Fingerprint::of(content))
+    }
+
+    /// Makes them ready for handshakes; every fault is named with its file.
+    pub(super) fn load(&self) -> Result<Loaded, Error> {
+        let Self { file, key_file, .. } = self;
+        let chain = chain_of(&self.chain, file)?;
+        let key = key_of(&self.key, key_file)?;
+        check_order(&chain, file)?;
+        check_match(&chain, key.as_ref(), file, key_file)?;
+
+        let leaf = x509::Certificate::parse(&chain[0]).ok_or_else(|| unreadable(file, 0))?;
+        let names = leaf.names().map_err(|error| match error {
+            NameError::Malformed => unreadable(file, 0),
+            NameError::Unprintable => Error::UnprintableName { file: file.clone() },
+        })?;
+        let not_after = leaf.not_after().ok_or_else(|| unreadable(file, 0))?;
+        let (kind, bits) = leaf.key().ok_or_else(|| unreadable(file, 0))?;
+        Ok(Loaded {
+            key: Arc::new(CertifiedKey::new(chain, key)),
+            names,
+            not_after,
+            kind,
+            bits,
+        })
+    }
 }
 
 /// Makes a certificate that vouches for itself: the PEM of the certificate, then that of its key.
@@ -60,14 +98,13 @@ pub(crate) fn self_signed(names: &[&str]) -> Result<(String, String), Error> {
     self_signed_at(names, Timestamp::now())
 }
 
-/// Every certificate of a PEM file, at least one.
-pub(super) fn read_chain(pem: &Pem, file: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let text = read(pem, file)?;
-    let chain = CertificateDer::pem_slice_iter(&text)
+/// Every certificate of a PEM text, at least one.
+pub(super) fn chain_of(text: &[u8], file: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain = CertificateDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| broken(file, &error))?;
     if chain.is_empty() {
-        return Err(nothing_in(&text, file, || Error::NoCertificate {
+        return Err(nothing_in(text, file, || Error::NoCertificate {
             file: file.to_owned(),
         }));
     }
@@ -91,20 +128,18 @@ impl fmt::Debug for Loaded {
     }
 }
 
-fn read_key(pem: &Pem, file: &str) -> Result<Arc<dyn SigningKey>, Error> {
-    let text = read(pem, file)?;
+fn key_of(text: &[u8], file: &str) -> Result<Arc<dyn SigningKey>, Error> {
     // Before parsing: the legacy form has a header inside the section, which is no base64.
-    if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, b"Proc-Type: 4,ENCRYPTED")
-    {
+    if contains(text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(text, b"Proc-Type: 4,ENCRYPTED") {
         return Err(Error::EncryptedKey {
             file: file.to_owned(),
         });
     }
-    let mut keys = PrivateKeyDer::pem_slice_iter(&text)
+    let mut keys = PrivateKeyDer::pem_slice_iter(text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| broken(file, &error))?;
     match (keys.pop(), keys.len()) {
-        (None, _) => Err(nothing_in(&text, file, || Error::NoKey {
+        (None, _) => Err(nothing_in(text, file, || Error::NoKey {
             file: file.to_owned(),
         })),
         (Some(key), 0) => any_supported_type(&key).map_err(|_| Error::UnusableKey {
@@ -165,7 +200,8 @@ fn check_match(
     }
 }
 
-fn read(pem: &Pem, file: &str) -> Result<Vec<u8>, Error> {
+/// The PEM text itself; `file` is what errors call it.
+pub(super) fn read(pem: &Pem, file: &str) -> Result<Vec<u8>, Error> {
     let text = match pem {
         Pem::File(path) => read_file(path, file)?,
         Pem::Inline(secret) => secret.expose().to_vec(),
@@ -270,6 +306,11 @@ pub(super) mod tests {
 
     use super::*;
     use crate::model::Secret;
+
+    /// Reads a chain and its key and makes them ready.
+    pub(in crate::tls) fn load(certificate: &model::Certificate) -> Result<Loaded, Error> {
+        read_pair(certificate)?.load()
+    }
 
     pub(in crate::tls) fn inline(text: impl Into<String>) -> Pem {
         Pem::Inline(Secret::new(text.into().into_bytes()))

@@ -1,6 +1,7 @@
 //! TLS settings toward targets: any certificate as ALB takes it, or one that a bundle of roots vouches for.
 //! Never falls back from the second to the first, never sends early data, never offers HTTP/2.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,17 +14,67 @@ use rustls::{
     SignatureScheme,
 };
 
+use super::certificate::Fingerprint;
 use super::{Error, certificate, policy, x509};
 use crate::model::{Pem, TargetId, UpstreamTls};
 
-/// The settings of one target group.
-pub(crate) fn config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Error> {
+/// The settings of one target group, and what they were made of.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) config: Arc<ClientConfig>,
+    /// Of the bundle of roots; `None` where any certificate is taken.
+    bundle: Option<Fingerprint>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+/// The settings of one target group. `before` are those that it has now: they stay while the bundle holds the same,
+/// and with them connections and sessions.
+pub(crate) fn settings(tls: &UpstreamTls, before: Option<&Settings>) -> Result<Settings, Error> {
+    let bundle = match tls {
+        UpstreamTls::Unverified => None,
+        UpstreamTls::Verified { ca_file } => Some(Bundle::read(ca_file)?),
+    };
+    let fingerprint = bundle.as_ref().map(|bundle| Fingerprint::of(&bundle.text));
+    if let Some(before) = before.filter(|before| before.bundle == fingerprint) {
+        return Ok(before.clone());
+    }
+    Ok(Settings {
+        config: config_of(bundle.as_ref())?,
+        bundle: fingerprint,
+    })
+}
+
+/// Settings that take any certificate, and belong to nobody in particular.
+pub(crate) fn unverified() -> Result<Arc<ClientConfig>, Error> {
+    config_of(None)
+}
+
+/// A bundle of roots as it was read.
+struct Bundle {
+    text: Vec<u8>,
+    file: String,
+}
+
+impl Bundle {
+    fn read(ca_file: &Path) -> Result<Self, Error> {
+        let file = ca_file.display().to_string();
+        let text = certificate::read(&Pem::File(ca_file.to_owned()), &file)?;
+        Ok(Self { text, file })
+    }
+}
+
+fn config_of(bundle: Option<&Bundle>) -> Result<Arc<ClientConfig>, Error> {
     let provider = policy::target_provider();
-    let verifier: Arc<dyn ServerCertVerifier> = match tls {
-        UpstreamTls::Unverified => Arc::new(AnyCertificate {
+    let verifier: Arc<dyn ServerCertVerifier> = match bundle {
+        None => Arc::new(AnyCertificate {
             algorithms: provider.signature_verification_algorithms,
         }),
-        UpstreamTls::Verified { ca_file } => trusting(ca_file, &provider)?,
+        Some(bundle) => trusting(bundle, &provider)?,
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -33,6 +84,12 @@ pub(crate) fn config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Error> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(REMEMBERED_TARGETS);
     Ok(Arc::new(config))
+}
+
+/// The settings of a group that has none before, for tests of both sides.
+#[cfg(test)]
+pub(crate) fn config(tls: &UpstreamTls) -> Result<Arc<ClientConfig>, Error> {
+    settings(tls, None).map(|settings| settings.config)
 }
 
 /// The name to ask a target for: a host name goes into SNI, an address does not (RFC 6066 §3).
@@ -49,13 +106,12 @@ pub(crate) fn server_name(target: &TargetId) -> Result<ServerName<'static>, Erro
 
 /// A verifier with the roots of a bundle; no bundle or an unusable root in it is an error, never an empty trust.
 fn trusting(
-    ca_file: &Path,
+    bundle: &Bundle,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
-    let pem = Pem::File(ca_file.to_owned());
-    let file = ca_file.display().to_string();
+    let file = &bundle.file;
     let mut roots = RootCertStore::empty();
-    for (index, root) in certificate::read_chain(&pem, &file)?
+    for (index, root) in certificate::chain_of(&bundle.text, file)?
         .into_iter()
         .enumerate()
     {
@@ -67,7 +123,9 @@ fn trusting(
     let builder =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     // No revocation lists are given, so the only complaint of the builder is a store without roots.
-    let verifier = builder.build().map_err(|_| Error::NoCertificate { file })?;
+    let verifier = builder
+        .build()
+        .map_err(|_| Error::NoCertificate { file: file.clone() })?;
     Ok(verifier)
 }
 
@@ -148,7 +206,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::model::{self, SslPolicy};
-    use crate::tls::certificate::tests::{made, pair};
+    use crate::tls::certificate::tests::{load, made, pair};
     use crate::tls::server::{self, Http2Offer, tests::handshake};
 
     pub(in crate::tls) fn any_certificate() -> Arc<dyn ServerCertVerifier> {
@@ -212,8 +270,8 @@ pub(super) mod tests {
     #[test]
     fn unverified_still_asks_for_proof_of_the_key() {
         // A target that shows one certificate and signs with another's key.
-        let shown = certificate::load(&made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256, 1));
-        let held = certificate::load(&made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256, 1));
+        let shown = load(&made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256, 1));
+        let held = load(&made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256, 1));
         let (shown, held) = (shown.unwrap().key, held.unwrap().key);
         let mixed = rustls::sign::CertifiedKey::new(shown.cert.clone(), Arc::clone(&held.key));
         let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(mixed));
@@ -234,7 +292,7 @@ pub(super) mod tests {
     fn unverified_reads_the_key_of_a_version_1_certificate() {
         // The same certificate without its version and extensions, as old appliances make them.
         let certificate = made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256, 1);
-        let loaded = certificate::load(&certificate).unwrap();
+        let loaded = load(&certificate).unwrap();
         let first = x509::tests::as_version_1(&loaded.key.cert[0]);
         let key = rustls::sign::CertifiedKey::new(vec![first.into()], Arc::clone(&loaded.key.key));
         let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));

@@ -2,14 +2,15 @@
 //! Never accepts early data, never keeps sessions in memory, never shares ticket keys between listeners.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SignatureScheme};
 
-use super::certificate::Loaded;
+use super::certificate::{Fingerprint, Loaded, Pair};
 use super::{Error, certificate, policy};
 use crate::model;
 
@@ -20,16 +21,68 @@ pub(crate) enum Http2Offer {
     No,
 }
 
-/// The settings of one listener; the first certificate is its default.
-pub(crate) fn config(
+/// The settings of one listener, and what they were made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Arc<ServerConfig>,
+    made_of: MadeOf,
+}
+
+/// What makes one listener's settings differ from another's.
+#[derive(Clone, PartialEq, Eq)]
+struct MadeOf {
+    certificates: Vec<[Fingerprint; 2]>,
+    policy: model::SslPolicy,
+    http2: Http2Offer,
+}
+
+impl fmt::Debug for MadeOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MadeOf").finish_non_exhaustive()
+    }
+}
+
+/// The settings of one listener; the first certificate is its default. `before` are those that it has now: they stay
+/// while the files hold the same and nothing else has changed, and sessions can be resumed either way.
+pub(crate) fn settings(
     certificates: &[model::Certificate],
     policy: model::SslPolicy,
     http2: Http2Offer,
-) -> Result<Arc<ServerConfig>, Error> {
-    let certificates = certificates
+    before: Option<&Settings>,
+) -> Result<Settings, Error> {
+    let pairs = certificates
         .iter()
-        .map(certificate::load)
+        .map(certificate::read_pair)
         .collect::<Result<Vec<_>, _>>()?;
+    let made_of = MadeOf {
+        certificates: pairs.iter().map(Pair::fingerprints).collect(),
+        policy,
+        http2,
+    };
+    if let Some(before) = before.filter(|before| before.made_of == made_of) {
+        return Ok(before.clone());
+    }
+    let loaded = pairs
+        .iter()
+        .map(Pair::load)
+        .collect::<Result<Vec<_>, _>>()?;
+    // Tickets carry the session, so any worker resumes it without a shared table. The keys are this listener's own:
+    // a session begun at one door must not open another.
+    let tickets = match before {
+        Some(before) => Arc::clone(&before.config.ticketer),
+        None => Ticketer::new()?,
+    };
+    let config = config_of(loaded, policy, http2, tickets)?;
+    Ok(Settings { config, made_of })
+}
+
+fn config_of(
+    certificates: Vec<Loaded>,
+    policy: model::SslPolicy,
+    http2: Http2Offer,
+    // rustls's own type: it knows ticket keys by this trait alone.
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, Error> {
     let choice = Certificates::new(certificates)?;
     let mut config = ServerConfig::builder_with_provider(policy::provider(policy))
         .with_protocol_versions(policy::versions(policy))?
@@ -41,14 +94,22 @@ pub(crate) fn config(
         Http2Offer::Yes => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Http2Offer::No => vec![b"http/1.1".to_vec()],
     };
-    // Tickets carry the session, so any worker resumes it without a shared table. The keys are this listener's own:
-    // a session begun at one door must not open another.
-    config.ticketer = Ticketer::new()?;
+    config.ticketer = tickets;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
     // Early data can be replayed (RFC 8446 §8), and ALB takes none.
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+/// The settings of a listener that has none before, for tests of both sides.
+#[cfg(test)]
+pub(crate) fn config(
+    certificates: &[model::Certificate],
+    policy: model::SslPolicy,
+    http2: Http2Offer,
+) -> Result<Arc<ServerConfig>, Error> {
+    settings(certificates, policy, http2, None).map(|settings| settings.config)
 }
 
 /// What a finished handshake agreed on.
@@ -159,7 +220,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::model::{SslPolicy, UpstreamTls};
-    use crate::tls::certificate::tests::{made, pair};
+    use crate::tls::certificate::tests::{load, made, pair};
     use crate::tls::client;
 
     const ECDSA: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
@@ -239,7 +300,7 @@ pub(super) mod tests {
     }
 
     fn leaf(certificate: &model::Certificate) -> Vec<u8> {
-        certificate::load(certificate).unwrap().key.cert[0].to_vec()
+        load(certificate).unwrap().key.cert[0].to_vec()
     }
 
     fn facts_of(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> (String, String) {
@@ -387,7 +448,7 @@ pub(super) mod tests {
         let wild = made(&["*.example.com"], ECDSA, 1);
         let loaded = [default.clone(), wild]
             .iter()
-            .map(|certificate| certificate::load(certificate).unwrap())
+            .map(|certificate| load(certificate).unwrap())
             .collect();
         let choice = Certificates::new(loaded).unwrap();
         let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
@@ -473,6 +534,53 @@ pub(super) mod tests {
                 "{version:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_listener_keeps_its_settings_while_its_files_hold_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let write = |(chain_text, key_text): (String, String)| {
+            std::fs::write(&chain, chain_text).unwrap();
+            std::fs::write(&key, key_text).unwrap();
+        };
+        let certificates = [model::Certificate {
+            certificate: chain.clone().into(),
+            key: key.clone().into(),
+        }];
+        let policy = SslPolicy::default();
+        let again = |before: &Settings, policy, http2| {
+            settings(&certificates, policy, http2, Some(before)).unwrap()
+        };
+        let same = |one: &Settings, other: &Settings| Arc::ptr_eq(&one.config, &other.config);
+
+        let pair = certificate::self_signed(&["a.example"]).unwrap();
+        write(pair.clone());
+        let first = settings(&certificates, policy, Http2Offer::Yes, None).unwrap();
+        // Written anew, but with the same in it.
+        write(pair);
+        assert!(same(&first, &again(&first, policy, Http2Offer::Yes)));
+        assert!(!same(&first, &again(&first, policy, Http2Offer::No)));
+        assert!(!same(
+            &first,
+            &again(&first, SslPolicy::Tls13Only, Http2Offer::Yes)
+        ));
+
+        let client = offering(|_| {}, &[&TLS13]);
+        handshake(&client, &first.config, "a.example").unwrap();
+        write(certificate::self_signed(&["a.example"]).unwrap());
+        let second = again(&first, policy, Http2Offer::Yes);
+        assert!(!same(&first, &second));
+        assert_ne!(
+            shown(&usual(), &first.config, "a.example"),
+            shown(&usual(), &second.config, "a.example")
+        );
+        // A session begun before the change goes on behind it.
+        let (client, _) = handshake(&client, &second.config, "a.example").unwrap();
+        assert_eq!(client.handshake_kind(), Some(HandshakeKind::Resumed));
+
+        std::fs::write(&key, "nonsense").unwrap();
+        assert!(settings(&certificates, policy, Http2Offer::Yes, Some(&second)).is_err());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use albedo::app::{self, Error, Running};
 use albedo::config::File;
@@ -11,7 +12,9 @@ use albedo::model::{AdminAddress, Generation};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::scene::{Conversation, Target, soon, until};
+use crate::scene::{
+    Authority, Conversation, Target, config, connect, group, http, soon, start, until,
+};
 
 /// A load balancer that follows a file, in a folder of its own. It looks at the file on its own account, too, so a test
 /// that asks for a reload must not count them.
@@ -40,7 +43,13 @@ fn rule(body: &str) -> String {
 
 impl Follower {
     async fn start(text: &str) -> Self {
+        Self::start_with(text, |_| {}).await
+    }
+
+    /// As `start`, with files beside the configuration.
+    async fn start_with(text: &str, beside: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        beside(folder.path());
         let path = folder.path().join("albedo.yaml");
         fs::write(&path, text).unwrap();
         let running = app::start_from(File::new(path)).await.unwrap();
@@ -232,14 +241,45 @@ async fn what_cannot_change_while_it_runs_is_told() {
 
 #[tokio::test]
 async fn without_a_file_there_is_nothing_to_read_again() {
-    let running = crate::scene::start(crate::scene::config(
-        [crate::scene::http("web")],
-        [crate::scene::group("web", &[])],
-    ))
-    .await;
+    let running = start(config([http("web")], [group("web", &[])])).await;
     let refused = soon("an answer", running.reload()).await.unwrap_err();
     assert!(refused.to_string().contains("not started from a file"));
     assert_eq!(running.status().last_reload, None);
+}
+
+#[tokio::test]
+async fn a_certificate_replaced_on_disk_is_shown_to_those_who_come() {
+    let target = Target::named("web").await;
+    let authority = Authority::new();
+    let https = text("", target.address).replace(
+        "protocol: HTTP\n    rules",
+        "protocol: HTTPS\n    certificates: [ { certificate: a.pem, key: a.key } ]\n    rules",
+    );
+    let [first, second] = [1, 2].map(|_| authority.sign(&["web.example"]));
+    let follower = Follower::start_with(&https, |folder| first.write(folder, "a")).await;
+    let address = follower.running.listeners()[0];
+    let shown = async || {
+        // A client that has not been here: another would resume its session and be shown nothing.
+        let client = Arc::new(authority.client(&[]));
+        let tls = connect(address, &client, "web.example").await.unwrap();
+        let leaf = tls.get_ref().1.peer_certificates().unwrap()[0].clone();
+        (Conversation::over(tls), leaf)
+    };
+    let (mut open, leaf) = shown().await;
+    assert_eq!(leaf, *first.der());
+    assert_eq!(open.get("/").await, "web");
+
+    // The file of the configuration stays as it is.
+    second.write(follower.folder.path(), "a");
+    until("the certificate was taken", || {
+        follower.running.status().generation > 1
+    })
+    .await;
+
+    let (mut fresh, leaf) = shown().await;
+    assert_eq!(leaf, *second.der());
+    assert_eq!(fresh.get("/").await, "web");
+    assert_eq!(open.get("/").await, "web", "on the connection from before");
 }
 
 /// `albedo run` in a process of its own, its admin address a socket file beside its configuration.

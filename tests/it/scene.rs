@@ -2,9 +2,11 @@
 //! Everything lives on the test's own runtime and ends with it.
 
 use std::fmt::Display;
+use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -485,6 +487,12 @@ impl Certified {
             certificate: inline(self.certificate.pem()),
             key: inline(self.key.serialize_pem()),
         }
+    }
+
+    /// As files of this name, `.pem` and `.key`.
+    pub(crate) fn write(&self, folder: &Path, name: &str) {
+        fs::write(folder.join(format!("{name}.pem")), self.certificate.pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), self.key.serialize_pem()).unwrap();
     }
 
     pub(crate) fn der(&self) -> &CertificateDer<'static> {

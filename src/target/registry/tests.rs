@@ -277,9 +277,34 @@ async fn a_plan_that_fails_says_where_and_changes_nothing() {
     };
     let config = config(vec![group("app", &[]), bad]);
     let error = house.registry.plan(&config, &house.metrics).unwrap_err();
-    assert_eq!(error.path, "target_groups[1].tls");
+    assert_eq!(error.path, "target_groups[1].ca_file");
     assert!(error.to_string().contains("/nowhere/ca.pem"));
     assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn connections_stay_while_the_bundle_of_roots_holds_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    let bundle = || tls::certificate::self_signed(&["root.example"]).unwrap().0;
+    let first = bundle();
+    std::fs::write(&ca_file, &first).unwrap();
+    let mut verified = group("app", &["10.0.0.1"]);
+    verified.protocol = Protocol::Https;
+    verified.tls = UpstreamTls::Verified {
+        ca_file: ca_file.clone(),
+    };
+    let mut house = house();
+    house.apply(vec![verified.clone()]);
+    let target = house.target("app", "10.0.0.1:80");
+
+    std::fs::write(&ca_file, &first).unwrap();
+    house.apply(vec![verified.clone()]);
+    assert!(Arc::ptr_eq(&target, &house.target("app", "10.0.0.1:80")));
+
+    std::fs::write(&ca_file, bundle()).unwrap();
+    house.apply(vec![verified]);
+    assert_ne!(target.pool(), house.target("app", "10.0.0.1:80").pool());
 }
 
 #[tokio::test]
