@@ -27,6 +27,8 @@ pub(crate) struct Tunnel {
     down: Flow,
     /// Where the frames toward the client begin; `None` where it is not WebSocket that is spoken.
     frames: Option<Frames>,
+    /// The end that was told last.
+    end: Option<Instant>,
     farewell: Farewell,
 }
 
@@ -69,6 +71,7 @@ impl Tunnel {
             target,
             up: Flow::Open,
             down: Flow::Open,
+            end: None,
             farewell: Farewell::None,
         }
     }
@@ -165,16 +168,16 @@ impl Tunnel {
     }
 
     /// Plans for an end that has come into sight, has moved, or is off.
-    fn look_ahead(&mut self, ends_at: Option<Instant>) {
-        match (self.farewell, ends_at) {
-            (Farewell::Said { .. }, _) | (Farewell::None, None) => {}
-            (_, None) => self.farewell = Farewell::None,
-            (
-                Farewell::Planned { ends_at: known, .. } | Farewell::Due { ends_at: known },
-                Some(at),
-            ) if known == at => {}
-            (_, Some(at)) => self.farewell = Farewell::plan(at, worker::now(), fastrand::f64()),
+    fn look_ahead(&mut self, end: Option<Instant>) {
+        if end == self.end {
+            return;
         }
+        self.end = end;
+        self.farewell = match (self.farewell, end) {
+            (said @ Farewell::Said { .. }, _) => said,
+            (_, None) => Farewell::None,
+            (_, Some(at)) => Farewell::plan(at, worker::now(), fastrand::f64()),
+        };
     }
 }
 
@@ -256,9 +259,16 @@ impl Farewell {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use http::HeaderValue;
     use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::tls::Stream;
 
     proptest! {
         #[test]
@@ -276,6 +286,68 @@ mod tests {
             prop_assert!(ends_at - at >= CLOSE_GRACE.min(left / 4));
             prop_assert!(ends_at - at <= CLOSE_GRACE + CLOSE_SPREAD);
         }
+    }
+
+    /// A socket, and the connection that has its other end.
+    async fn side() -> (TcpStream, Rc<Connection>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, accepted) = tokio::join!(ours, listener.accept());
+        let (theirs, peer) = accepted.unwrap();
+        let connection = Connection::new(Stream::Plain(theirs), peer);
+        (ours.unwrap(), Rc::new(connection))
+    }
+
+    /// Runs a tunnel whose time is up as soon as the target has sent `before`; then the target sends `after` and both
+    /// sides end. Gives what the client saw.
+    async fn seen_by_client(protocol: Upgrade, before: &[u8], after: &[u8]) -> Vec<u8> {
+        let (mut client, client_side) = side().await;
+        let (mut target, target_side) = side().await;
+        let mut tunnel = Tunnel::new(Upgraded::new(target_side, protocol));
+        let ends_at = Cell::new(None);
+        let alarm = Alarm::new();
+        let carrying = tunnel.run(&client_side, CLOSE_GRACE * 9, &alarm, || ends_at.get());
+        let telling = async {
+            let mut seen = vec![0; before.len()];
+            target.write_all(before).await.unwrap();
+            client.read_exact(&mut seen).await.unwrap();
+            ends_at.set(Some(worker::refresh_clock()));
+            worker::wake_all();
+            tokio::task::yield_now().await;
+            target.write_all(after).await.unwrap();
+            target.shutdown().await.unwrap();
+            client.shutdown().await.unwrap();
+            client.read_to_end(&mut seen).await.unwrap();
+            seen
+        };
+        tokio::join!(carrying, telling).1
+    }
+
+    const HELLO: &[u8] = b"\x81\x05hello";
+
+    #[tokio::test]
+    async fn a_close_stands_between_two_frames_and_nothing_follows_it() {
+        for cut in 0..=HELLO.len() {
+            let (before, after) = HELLO.split_at(cut);
+            let after = [after, HELLO].concat();
+            let seen = seen_by_client(Upgrade::WebSocket, before, &after).await;
+            let whole: &[u8] = if cut == 0 { b"" } else { HELLO };
+            let expected = [whole, &websocket::CLOSE_SERVICE_RESTART].concat();
+            assert_eq!(seen, expected, "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_said_close_has_said_it_for_us() {
+        let close = b"\x88\x02\x03\xe8";
+        let seen = seen_by_client(Upgrade::WebSocket, close, HELLO).await;
+        assert_eq!(seen, close);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_in_another_protocol() {
+        let protocol = Upgrade::Other(HeaderValue::from_static("other"));
+        assert_eq!(seen_by_client(protocol, b"be", b"fore").await, b"before");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{Client, within};
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {
     running: Running,
+    config: Config,
     /// Where health checks go: taken, but never answered, so that targets stay as they are at a start, all eligible,
     /// and see requests of tests alone.
     _checks: TcpListener,
@@ -61,11 +62,26 @@ impl LoadBalancer {
         let (mut config, _warnings) = config::parse(&text, Path::new("test.yaml"))
             .unwrap_or_else(|problems| panic!("{problems}"));
         change(&mut config);
-        let running = within("the start", app::start(config)).await.unwrap();
+        let running = within("the start", app::start(config.clone()))
+            .await
+            .unwrap();
         Self {
             running,
+            config,
             _checks: checks,
         }
+    }
+
+    /// Runs a changed configuration from now on.
+    pub(crate) async fn apply(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        let applying = self.running.apply(self.config.clone());
+        within("the change", applying).await.unwrap();
+    }
+
+    /// Stops as on SIGTERM.
+    pub(crate) async fn shutdown(self) {
+        within("the end", self.running.shutdown()).await;
     }
 
     pub(crate) async fn client(&self) -> Client {
