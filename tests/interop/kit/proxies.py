@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from programs import accepts, children, cpu_time, memory, processes_of, wait_for
+
+#: Descriptors that a peer is told to reckon with: enough for every script, and no more memory than that.
+FILES = min(24_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 #: Longest silence that any proxy allows here, in seconds: no script waits that long on purpose.
 SILENCE_MAX = 900
@@ -269,7 +273,7 @@ class Nginx(Peer):
         self.place("nginx.conf", f"""
 {"user root;" if os.geteuid() == 0 else ""}
 daemon off; worker_processes {table.workers or os.cpu_count()}; pid {self.folder}/nginx.pid; error_log {self.folder}/nginx.log crit;
-worker_rlimit_nofile 20000; events {{ worker_connections 19900; }}
+worker_rlimit_nofile {FILES}; events {{ worker_connections {FILES + FILES // 5}; }}
 http {{
   access_log off; tcp_nodelay on; keepalive_timeout {SILENCE_MAX}; keepalive_requests 100000000;
   client_body_timeout {SILENCE_MAX}; proxy_read_timeout {SILENCE_MAX}; proxy_send_timeout {SILENCE_MAX};
@@ -320,10 +324,10 @@ class HaProxy(Peer):
         return [*self.prefix(), "-W", "-f", self.folder / "haproxy.cfg"]
 
     def write(self, table):
-        lines = ["global", f"  nbthread {table.workers or os.cpu_count()}", "  maxconn 9930", "  no strict-limits"]
+        lines = ["global", f"  nbthread {table.workers or os.cpu_count()}", f"  maxconn {(FILES - 140) // 2}", "  no strict-limits"]
         lines += ["  ssl-default-bind-options ssl-min-ver TLSv1.2", "defaults", "  mode http", "  timeout connect 5s"]
         lines += [f"  timeout {kind} {SILENCE_MAX}s" for kind in ("client", "server", "http-keep-alive", "tunnel")]
-        lines += ["  timeout http-request 30s", "  option http-keep-alive", "  http-reuse always", "  maxconn 9930"]
+        lines += ["  timeout http-request 30s", "  option http-keep-alive", "  http-reuse always", f"  maxconn {(FILES - 140) // 2}"]
         for number, listener in enumerate(table.listeners):
             lines += [f"frontend f{number}"]
             tls = ""
