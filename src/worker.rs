@@ -157,6 +157,25 @@ impl Alarm {
         outcome
     }
 
+    /// Polls `operation` until it is done, or gives `None` once `end()` has come. The end may move either way: it is asked
+    /// for each time the task is woken.
+    pub(crate) async fn until<T>(
+        &self,
+        end: impl Fn() -> Instant,
+        mut operation: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(value) = operation(cx) {
+                return Poll::Ready(Some(value));
+            }
+            self.set(end());
+            self.poll(cx).map(|()| None)
+        })
+        .await;
+        self.clear();
+        outcome
+    }
+
     /// Polls `operation` until it is done, or gives `None` once `period` has passed since `last_active()`.
     /// Activity only moves what that closure returns; the alarm itself is moved when it rings.
     pub(crate) async fn while_active<T>(
@@ -329,6 +348,32 @@ mod tests {
             };
             let (ended, ()) = tokio::join!(ended, active);
             assert!(ended >= start + TICK * 5, "{:?}", ended - start);
+        });
+    }
+
+    #[test]
+    fn an_end_that_moves_is_followed_both_ways() {
+        on_paused_clock(async {
+            let start = refresh_clock();
+            let alarm = Alarm::new();
+            let end = Cell::new(start + TICK * 3);
+            let ended = async {
+                let over = alarm.until::<()>(|| end.get(), |_| Poll::Pending).await;
+                assert_eq!(over, None);
+                now()
+            };
+            let moved = async {
+                tokio::task::yield_now().await;
+                end.set(start + TICK * 50);
+                // Rings at the old end, and waits on for the new one.
+                ticking(4).await;
+                end.set(start + TICK * 6);
+                wake_all();
+                ticking(10).await;
+            };
+            let (ended, ()) = tokio::join!(ended, moved);
+            let after = ended - start;
+            assert!((TICK * 6..TICK * 8).contains(&after), "{after:?}");
         });
     }
 

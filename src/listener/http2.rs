@@ -59,20 +59,17 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
         active: Cell::new(0),
         last: Cell::new(worker::now()),
     });
-    let listener = front.listener();
-    let (idle_timeout, expires) = (listener.idle_timeout, front.expires(&listener));
-    drop(listener);
     let streams = Local {
         tasks: TaskTracker::new(),
-        idle_timeout,
+        front: Rc::clone(&front),
         next: Rc::default(),
     };
     let service = service_fn({
-        let (front, usage, streams) = (Rc::clone(&front), Rc::clone(&usage), streams.clone());
+        let (usage, streams) = (Rc::clone(&usage), streams.clone());
         move |request| {
             let stream = InUse::begin(&usage);
-            let (front, streams) = (Rc::clone(&front), streams.clone());
-            async move { Ok::<_, Infallible>(answer(request, &front, stream, &streams).await) }
+            let streams = streams.clone();
+            async move { Ok::<_, Infallible>(answer(request, stream, &streams).await) }
         }
     });
     let mut connection = pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
@@ -83,18 +80,21 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
             usage.last.get()
         }
     };
+    // Asked each time: a connection lives for hours, and the limits may change under it.
     let ended = alarm
-        .while_active(idle_timeout, quiet_since, |cx| {
-            if let Poll::Ready(_outcome) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Ended::ByClient);
-            }
-            let enough = front.is_draining() || expires <= worker::now();
-            if enough {
-                Poll::Ready(Ended::ByUs)
-            } else {
-                Poll::Pending
-            }
-        })
+        .until(
+            || quiet_since() + front.idle_timeout(),
+            |cx| {
+                if let Poll::Ready(_outcome) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(Ended::ByClient);
+                }
+                if front.is_to_close(&front.listener()) {
+                    Poll::Ready(Ended::ByUs)
+                } else {
+                    Poll::Pending
+                }
+            },
+        )
         .await;
     if let Some(Ended::ByClient) = ended {
         return;
@@ -131,7 +131,7 @@ fn builder(streams: Local) -> http2::Builder<Local> {
 #[derive(Clone, Debug)]
 struct Local {
     tasks: TaskTracker,
-    idle_timeout: Duration,
+    front: Rc<Front>,
     next: Rc<Cell<Next>>,
 }
 
@@ -148,7 +148,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, stream: F) {
         match self.next.take() {
             Next::Stream => {
-                let period = self.idle_timeout + LAST_RESORT;
+                let period = self.front.idle_timeout() + LAST_RESORT;
                 self.tasks.spawn_local(while_it_moves(stream, period));
             }
             Next::TunnelEnd => drop(self.tasks.spawn_local(stream)),
@@ -207,10 +207,10 @@ impl Drop for InUse {
 /// Answers one stream. A stream that the client resets is dropped where it stands.
 async fn answer(
     mut request: http::Request<hyper::body::Incoming>,
-    front: &Rc<Front>,
     stream: InUse,
     streams: &Local,
 ) -> http::Response<Outgoing> {
+    let front = &streams.front;
     let alarm = Alarm::new();
     let listener = front.listener();
     let exchange = front.begin(Kind::H2, &listener);
@@ -248,7 +248,7 @@ async fn answer(
     let response = match (tunnel, response) {
         (None, response) => response,
         (Some(handshake), response) if handshake.is_agreed(&response) => {
-            return open(handshake, response, record, front, streams);
+            return open(handshake, response, record, streams);
         }
         // RFC 8441 §5: any success would tell the client that it has a tunnel.
         (Some(_), response) if response.status.is_success() || is_switch(&response) => {
@@ -321,7 +321,6 @@ fn open(
     handshake: Handshake,
     response: Response,
     mut record: Record,
-    front: &Rc<Front>,
     streams: &Local,
 ) -> http::Response<Outgoing> {
     let Response {
@@ -338,7 +337,7 @@ fn open(
     record.outstanding = outstanding;
     let idle_timeout = record.listener.idle_timeout;
     if let Body::Upgraded(target) = body {
-        let (front, upgrade) = (Rc::clone(front), handshake.upgrade);
+        let (front, upgrade) = (Rc::clone(&streams.front), handshake.upgrade);
         // An idle tunnel keeps no more than it needs.
         let tunnel = Box::new(Tunnel::new(target));
         streams.tasks.spawn_local(async move {

@@ -663,6 +663,25 @@ async fn an_idle_connection_is_told_to_go_and_closed() {
 }
 
 #[tokio::test]
+async fn an_idle_timeout_that_changes_holds_for_open_connections() {
+    let target = Target::named("web").await;
+    let mut wanted = None;
+    let scene = Scene::with(&target, |config| wanted = Some(config.clone())).await;
+    let mut frames = scene.frames().await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+
+    let mut wanted = wanted.unwrap();
+    wanted.load_balancer.idle_timeout = Duration::from_millis(300);
+    scene.running.apply(wanted).await.unwrap();
+    frames.get(3).await;
+    frames.until(HEADERS, 3).await;
+
+    assert_eq!(frames.goaway().await, NO_ERROR);
+    frames.end().await;
+}
+
+#[tokio::test]
 async fn a_connection_past_its_time_answers_once_more_and_goes() {
     let target = Target::named("web").await;
     let scene = Scene::with(&target, |config| {
