@@ -8,7 +8,7 @@ use crate::action::Actions;
 use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
 use crate::message::headers::Forwarding;
-use crate::model::{self, Config, Generation, Protocol};
+use crate::model::{Config, Generation, Protocol};
 use crate::rule::Rules;
 use crate::snapshot::{Listener, Snapshot};
 use crate::target::{Plan, Unusable};
@@ -86,13 +86,13 @@ impl Controller {
     /// When something it names cannot be used; then nothing has changed.
     pub(super) fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
         // Prepare: everything that can fail, touching nothing that is live.
-        let access_log = self.open_access_log(config)?;
+        let access_log = self.access_logs.prepare(&config.load_balancer);
+        let access_log = access_log.map_err(Rejected::AccessLog)?;
         let plan = self.registry.plan(config, &self.metrics)?;
         let tls = self.tls_settings(config)?;
         let prepared = self.listeners.prepare(&config.listeners)?;
         let generation = self.generation.next();
-        let log = access_log.as_ref().map(|(_, log)| log);
-        let snapshot = self.snapshot(config, &plan, &tls, &prepared, log);
+        let snapshot = self.snapshot(config, &plan, &tls, &prepared, access_log.log());
         // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
         // harmless, a new rule would not find an empty group so.
         self.registry.commit(plan);
@@ -108,7 +108,7 @@ impl Controller {
             .collect();
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(prepared);
-        self.access_log = access_log;
+        self.access_logs.commit(access_log);
         self.generation = generation;
         self.process.generation.set(generation.0 as f64);
         let groups = self.registry.groups(config);
@@ -141,24 +141,6 @@ impl Controller {
             });
         }
         Ok(settings)
-    }
-
-    fn open_access_log(
-        &self,
-        config: &Config,
-    ) -> Result<Option<(model::AccessLog, AccessLog)>, Rejected> {
-        let Some(wanted) = &config.load_balancer.access_log else {
-            return Ok(None);
-        };
-        match &self.access_log {
-            Some((open, log)) if open == wanted => Ok(Some((open.clone(), log.clone()))),
-            _ => {
-                let dropped = self.process.access_log_dropped.clone();
-                let log = AccessLog::open(wanted, &config.load_balancer.name, dropped)
-                    .map_err(Rejected::AccessLog)?;
-                Ok(Some((wanted.clone(), log)))
-            }
-        }
     }
 
     fn snapshot(

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
+use super::access_logs::AccessLogs;
 use super::apply::Rejected;
 use super::reload::Fixed;
 use super::status::LastReload;
@@ -19,7 +20,7 @@ use crate::model::{self, Config, Generation};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::target::Registry;
 use crate::target::stickiness::Keys;
-use crate::telemetry::{AccessLog, Metrics, ProcessMetrics, ReloadMetrics};
+use crate::telemetry::{Metrics, ProcessMetrics, ReloadMetrics};
 use crate::tls::server::Settings;
 use crate::worker;
 
@@ -34,7 +35,7 @@ pub(crate) struct Controller {
     pub(super) generation: Generation,
     pub(super) metrics: Arc<Metrics>,
     pub(super) process: ProcessMetrics,
-    pub(super) access_log: Option<(model::AccessLog, AccessLog)>,
+    pub(super) access_logs: AccessLogs,
     /// Made at start; sessions end with the process.
     pub(super) cookie_keys: Arc<Keys>,
     /// Where the configuration comes from; `None` in a program that makes its own.
@@ -69,6 +70,7 @@ impl Controller {
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
         let process = metrics.process();
+        let access_logs = AccessLogs::new(process.access_log_dropped.clone());
         process
             .workers
             .set(u32::try_from(workers).unwrap_or(u32::MAX));
@@ -97,7 +99,7 @@ impl Controller {
             generation,
             metrics,
             process,
-            access_log: None,
+            access_logs,
             cookie_keys,
             file,
             fixed: Fixed::of(config),
@@ -151,6 +153,7 @@ impl Controller {
                 event = events.recv() => return event.unwrap_or(Event::Stop),
                 _ = looks.tick() => {}
             }
+            self.access_logs.forget_finished();
             if self.file.as_mut().is_some_and(File::has_changed) {
                 let (reply, _nobody) = oneshot::channel();
                 return Event::Reload(reply);
@@ -163,5 +166,8 @@ impl Controller {
         self.listeners.stop();
         self.tasks.close();
         self.tasks.wait().await;
+        // The last handles on the access log are in there. Whoever else runs on this thread has nothing to do any more.
+        drop(self.current);
+        self.access_logs.finish();
     }
 }

@@ -1,6 +1,7 @@
 //! The one who may change things. One task owns the running configuration and takes one event at a time; everyone
 //! else has a handle. Never knows how a configuration is spelled, or who asked.
 
+mod access_logs;
 mod apply;
 mod controller;
 mod reload;

@@ -6,9 +6,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -27,13 +27,11 @@ const BATCH_SIZE: usize = 256 * 1024;
 /// How long the writer lets lines gather after a batch. While it does, a worker's line wakes nobody.
 const GATHER_TIME: Duration = Duration::from_millis(50);
 
-/// How long the last lines may take at the end. A stuck pipe must not keep the process.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-
 /// Room for a line of common length, so that it is allocated once.
 const LINE_SIZE_COMMON: usize = 768;
 
-/// A handle on the log; clones write to the same place. Dropping the last one writes what waits and ends the writer.
+/// A handle on the log, for whoever has something to record; clones write to the same place. Dropping it costs nothing,
+/// whoever holds it: the lines that wait are the writer's.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessLog(Arc<Inner>);
 
@@ -41,9 +39,7 @@ pub(crate) struct AccessLog(Arc<Inner>);
 struct Inner {
     format: AccessLogFormat,
     load_balancer: LoadBalancerId,
-    // Before the writer: fields are dropped in this order, and the writer ends when nothing can be queued any more.
     queue: Queue,
-    _writer: Writer,
 }
 
 impl AccessLog {
@@ -55,18 +51,18 @@ impl AccessLog {
         settings: &model::AccessLog,
         load_balancer: &LoadBalancerName,
         dropped: Counter,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, Writer)> {
         let sink = match &settings.sink {
             AccessLogSink::Stdout => Sink::Stdout,
             AccessLogSink::File(path) => Sink::File(LogFile::open(path)?),
         };
         let (queue, waiting) = queue(dropped);
-        Ok(Self(Arc::new(Inner {
+        let log = Self(Arc::new(Inner {
             format: settings.format,
             load_balancer: LoadBalancerId::new(load_balancer),
             queue,
-            _writer: Writer::start(waiting, sink)?,
-        })))
+        }));
+        Ok((log, Writer::start(waiting, sink)?))
     }
 
     /// Queues the exchange's line.
@@ -149,14 +145,14 @@ impl Waiting {
     }
 }
 
-/// The thread that writes; ends with its queue.
+/// The thread that writes; ends once every handle is dropped and every line written.
 #[derive(Debug)]
-struct Writer {
-    thread: Option<JoinHandle<()>>,
+pub(crate) struct Writer {
+    thread: JoinHandle<()>,
     /// Dropped to end the gathering at once.
-    hurry: Option<Sender<Infallible>>,
-    /// Disconnected when the thread has done its work. Only `drop` looks at it; the lock makes it `Sync`.
-    finished: Mutex<Receiver<Infallible>>,
+    hurry: Sender<Infallible>,
+    /// Disconnected when the thread has done its work.
+    finished: Receiver<Infallible>,
 }
 
 impl Writer {
@@ -170,24 +166,24 @@ impl Writer {
                 drop(finishing);
             })?;
         Ok(Self {
-            thread: Some(thread),
-            hurry: Some(hurry),
-            finished: Mutex::new(finished),
+            thread,
+            hurry,
+            finished,
         })
     }
-}
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.hurry = None;
-        let finished = self
-            .finished
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        match finished.recv_timeout(FLUSH_LIMIT) {
+    /// Whether nothing is left to write, and nobody who could write any more.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the last lines, all handles being dropped, but not beyond `limit`.
+    pub(crate) fn finish(self, limit: Duration) {
+        drop(self.hurry);
+        match self.finished.recv_timeout(limit) {
             Err(RecvTimeoutError::Disconnected) => {
                 // A writer that panicked has said so itself.
-                let _ = self.thread.take().map(JoinHandle::join);
+                let _ = self.thread.join();
             }
             Err(RecvTimeoutError::Timeout) => {
                 tracing::warn!("the access log takes no more lines; those that wait are lost");
@@ -299,7 +295,9 @@ mod tests {
         (Counter::from_arc(Arc::clone(&count)), count)
     }
 
-    fn open(path: &Path, format: AccessLogFormat) -> AccessLog {
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn open(path: &Path, format: AccessLogFormat) -> (AccessLog, Writer) {
         let settings = model::AccessLog {
             sink: AccessLogSink::File(path.to_owned()),
             format,
@@ -308,10 +306,10 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_last_handle_writes_every_line() {
+    fn every_line_is_written_when_the_last_handle_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let log = open(&path, AccessLogFormat::Alb);
+        let (log, writer) = open(&path, AccessLogFormat::Alb);
         let workers: Vec<_> = (0..4)
             .map(|_| {
                 let log = log.clone();
@@ -324,7 +322,9 @@ mod tests {
         workers
             .into_iter()
             .for_each(|worker| worker.join().unwrap());
+        assert!(!writer.is_finished());
         drop(log);
+        writer.finish(PATIENCE);
         let written = fs::read_to_string(&path).unwrap();
         assert_eq!(written.lines().count(), 2000);
         assert!(
@@ -335,11 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn a_handle_that_somebody_keeps_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (log, writer) = open(&path, AccessLogFormat::Alb);
+        let kept = log.clone();
+        drop(log);
+        writer.finish(Duration::ZERO);
+        kept.record(&Exchange::for_test(Instant::now()));
+    }
+
+    #[test]
     fn an_existing_file_is_appended_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         fs::write(&path, "before\n").unwrap();
-        open(&path, AccessLogFormat::Json).record(&Exchange::for_test(Instant::now()));
+        let (log, writer) = open(&path, AccessLogFormat::Json);
+        log.record(&Exchange::for_test(Instant::now()));
+        drop(log);
+        writer.finish(PATIENCE);
         let written = fs::read_to_string(&path).unwrap();
         assert!(
             written.starts_with("before\n{\"type\":\"http\""),

@@ -6,7 +6,7 @@ pub(crate) mod log;
 mod metrics;
 mod record;
 
-pub(crate) use access_log::AccessLog;
+pub(crate) use access_log::{AccessLog, Writer};
 pub(crate) use metrics::{
     GroupMetrics, ListenerMetrics, Metrics, Outcome, ProcessMetrics, ReloadMetrics,
 };

@@ -7,8 +7,8 @@ use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink};
 use serde_json::Value;
 
 use crate::scene::{
-    Authority, Content, Conversation, config, group, http, http2, https, read, request, start,
-    until,
+    Authority, Content, Conversation, config, group, http, http2, https, read, request, soon,
+    start, until,
 };
 
 /// Records of a log, as many as are wanted, once they are there.
@@ -74,4 +74,37 @@ async fn heads_and_bodies_are_counted_over_both_http() {
             "the head counts too: {record}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_request_is_recorded_where_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let [before, after] = ["before.log", "after.log"].map(|name| folder.path().join(name));
+    let (target, go_on) = crate::lifecycle::slow().await;
+    let logged_to = |file: &Path| {
+        let mut config = config([http("web")], [group("web", &[target.address])]);
+        let sink = AccessLogSink::File(file.to_owned());
+        let format = AccessLogFormat::Json;
+        config.load_balancer.access_log = Some(AccessLog { sink, format });
+        config
+    };
+    let running = start(logged_to(&before)).await;
+    let mut client = Conversation::to(running.listeners()[0]).await;
+    client
+        .say("GET /first HTTP/1.1\r\nHost: web.example\r\n\r\n")
+        .await;
+    client.head().await.unwrap();
+
+    // The log of before has a line to come, and holds up nothing.
+    running.apply(logged_to(&after)).await.unwrap();
+    go_on.notify_one();
+    soon("the rest", client.body(10)).await;
+    go_on.notify_one();
+    client.get("/second").await;
+
+    let asked = |record: &Value| record["request_url"].as_str().unwrap().to_owned();
+    assert!(asked(&records(&before, 1).await[0]).contains("/first"));
+    let records = records(&after, 1).await;
+    assert_eq!(records.len(), 1);
+    assert!(asked(&records[0]).contains("/second"));
 }

@@ -20,7 +20,7 @@ use crate::scene::{
 const GET: &str = "GET / HTTP/1.1\r\nHost: web.example\r\n\r\n";
 
 /// Begins its answer, and ends it when told to.
-async fn slow() -> (Target, Arc<Notify>) {
+pub(crate) async fn slow() -> (Target, Arc<Notify>) {
     let go_on = Arc::new(Notify::new());
     let gate = Arc::clone(&go_on);
     let target = Target::playing(move |_, mut client: Conversation| {
