@@ -3,16 +3,17 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Method, header};
+use http::Method;
 use smallvec::SmallVec;
 
 use super::Hop;
 use super::groups::Groups;
+use super::session::Session;
 use crate::http1::{self, Malformed};
 use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
 use crate::model::{self, TargetGroupName};
-use crate::target::stickiness::{self, Keys, Mark};
 use crate::target::{Group, Lease};
 use crate::upstream::{self, Answer, Failure, PoolId, Replay};
 use crate::worker;
@@ -24,7 +25,9 @@ const ATTEMPTS_MAX: usize = 3;
 /// Forward to a target of one group, or of several by weight.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    groups: Groups,
+    pub(super) groups: Groups,
+    /// How long a client stays with its group; off when absent.
+    pub(super) stickiness: Option<Duration>,
 }
 
 impl Forward {
@@ -34,6 +37,7 @@ impl Forward {
     ) -> Self {
         Self {
             groups: Groups::build(forward, group),
+            stickiness: forward.stickiness,
         }
     }
 
@@ -44,26 +48,21 @@ impl Forward {
         exchange: &mut Exchange,
     ) -> Result<Response, Error> {
         exchange.action = message::Action::Forward;
-        let drawn = self.groups.draw(|end| fastrand::u32(..end));
-        let group = &**drawn.ok_or(Error::NoTargets)?;
+        let seconds = worker::epoch_seconds();
+        let session = Session::open(self, request, hop.cookie_keys, seconds, exchange)?;
+        let group = session.group();
         if exchange.is_kept() {
             exchange.target_group = Some(group.name().clone());
         }
-        let (seconds, random) = (
-            worker::epoch_seconds(),
-            [fastrand::u64(..), fastrand::u64(..)],
-        );
+        let random = [fastrand::u64(..), fastrand::u64(..)];
         headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
         if exchange.is_kept() {
             exchange.trace_id = headers::trace_id(request);
         }
-        let mark = group
-            .lb_cookie()
-            .and_then(|_| stickiness::open(hop.cookie_keys, &request.headers, seconds.into()));
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;
         while tried.len() < ATTEMPTS_MAX {
-            let Some(lease) = choose(group, &tried, mark.as_ref()) else {
+            let Some(lease) = session.pick(&tried) else {
                 break;
             };
             tried.push(lease.pool());
@@ -79,7 +78,7 @@ impl Forward {
             };
             match sent {
                 Ok(mut answer) => {
-                    keep_client(group, &mut answer.response, &lease, hop.cookie_keys);
+                    session.keep(&mut answer.response, &lease, hop.cookie_keys);
                     return Ok(answered(group, answer, lease, exchange));
                 }
                 Err(failure) => {
@@ -95,28 +94,6 @@ impl Forward {
         }
         exchange.response_head = Some(exchange.moment());
         Err(outcome)
-    }
-}
-
-fn choose(group: &Group, tried: &[PoolId], mark: Option<&Mark>) -> Option<Lease> {
-    match mark {
-        Some(_) => group.pick_sticky(worker::index(), tried, mark),
-        None => group.pick(worker::index(), tried),
-    }
-}
-
-/// Has the client come back to this target, where the group wants that.
-fn keep_client(group: &Group, response: &mut Response, lease: &Lease, keys: &Keys) {
-    let Some(duration) = group.lb_cookie() else {
-        return;
-    };
-    let now = worker::epoch_seconds().into();
-    for cookie in stickiness::seal(keys, lease, duration, now)
-        .into_iter()
-        .flatten()
-    {
-        response.casing.remember(&header::SET_COOKIE, b"Set-Cookie");
-        response.headers.append(header::SET_COOKIE, cookie);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{self, TargetGroupName};
 use crate::target::Group;
+use crate::target::stickiness::Mark;
 
 /// One group, or several by weight.
 #[derive(Debug)]
@@ -58,6 +59,17 @@ impl Groups {
         let share = shares.iter().find(|share| drawn < share.end);
         share.map(|share| &share.group)
     }
+
+    /// The group that a cookie names, whatever its weight: a weight of 0 lets the clients go that it has.
+    pub(super) fn find(&self, mark: &Mark) -> Option<&Arc<Group>> {
+        match self {
+            Self::One(group) => (group.mark() == mark).then_some(group),
+            Self::Several(shares) => {
+                let mut groups = shares.iter().map(|share| &share.group);
+                groups.find(|group| group.mark() == mark)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +107,18 @@ mod tests {
     fn weights_of_0_alone_give_nobody() {
         for weights in [&[0][..], &[0, 0], &[]] {
             assert_eq!(drawn(&groups(weights), 0), None);
+        }
+    }
+
+    #[test]
+    fn a_cookie_finds_its_group_whatever_the_weight() {
+        let mark = |name: &str| Mark::of_group(&name.parse().unwrap());
+        for weights in [&[1][..], &[0], &[1, 0]] {
+            let groups = groups(weights);
+            let last = format!("group-{}", weights.len() - 1);
+            let found = groups.find(&mark(&last)).unwrap();
+            assert_eq!(found.name().as_str(), last);
+            assert!(groups.find(&mark("group-7")).is_none());
         }
     }
 

@@ -4,6 +4,7 @@ mod fixed_response;
 mod forward;
 mod groups;
 mod redirect;
+mod session;
 mod tunnel;
 
 pub(crate) use fixed_response::FixedResponse;

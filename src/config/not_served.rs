@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::check::Findings;
 use super::field_path::FieldPath;
 use crate::model::{
-    Action, Actions, Algorithm, Config, DesyncMitigationMode, ProtocolVersion, Stickiness,
-    TargetGroup, Transform,
+    Algorithm, Config, DesyncMitigationMode, ProtocolVersion, Stickiness, TargetGroup, Transform,
 };
 
 /// Things of ELBv2 that the format has no field for; whoever writes one reads that, and not "unknown field".
@@ -35,14 +34,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     for (index, listener) in config.listeners.iter().enumerate() {
         let path = root.field("listeners").index(index);
-        forward(
-            &listener.default_actions,
-            &path.field("default_actions"),
-            findings,
-        );
         for (index, rule) in listener.rules.iter().enumerate() {
             let path = path.field("rules").index(index);
-            forward(&rule.actions, &path.field("actions"), findings);
             for (index, transform) in rule.transforms.iter().enumerate() {
                 let (kind, what) = match transform {
                     Transform::UrlRewrite { .. } => ("url_rewrite", "rewriting the URL"),
@@ -57,22 +50,6 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     for (index, group) in config.target_groups.iter().enumerate() {
         target_group(group, &root.field("target_groups").index(index), findings);
-    }
-}
-
-fn forward(actions: &Actions, path: &FieldPath, findings: &mut Findings) {
-    let path = path.index(0).field("forward");
-    let Action::Forward(forward) = &actions.terminal else {
-        return;
-    };
-    if forward.stickiness.is_some() {
-        let path = path.field("stickiness");
-        refuse(
-            findings,
-            &path,
-            "stickiness between target groups",
-            "remove it",
-        );
     }
 }
 

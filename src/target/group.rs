@@ -22,6 +22,8 @@ pub(crate) struct Group {
     /// Without the targets, which change while a group lives.
     settings: model::TargetGroup,
     usage: Usage,
+    /// Names this group in a stickiness cookie.
+    mark: Mark,
     members: ArcSwap<Members>,
     cursors: Box<[Cursor]>,
     /// Held while `members` is replaced, so that an older view never replaces a newer one. Taken before any health.
@@ -65,6 +67,7 @@ impl Group {
         Self {
             settings: without_targets(settings),
             usage,
+            mark: Mark::of_group(&settings.name),
             members: ArcSwap::from_pointee(Members::build(&[])),
             cursors: (0..workers.max(1)).map(cursor).collect(),
             roster: Mutex::default(),
@@ -76,12 +79,13 @@ impl Group {
         &self.settings.name
     }
 
-    /// How long a client stays with its target by albedo's own cookie; `None` when that is off.
-    pub(crate) fn lb_cookie(&self) -> Option<Duration> {
-        match self.settings.stickiness {
-            Some(model::Stickiness::LbCookie { duration }) => Some(duration),
-            Some(model::Stickiness::AppCookie { .. }) | None => None,
-        }
+    /// How clients are kept with their targets.
+    pub(crate) fn stickiness(&self) -> Option<&model::Stickiness> {
+        self.settings.stickiness.as_ref()
+    }
+
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     /// The next target in turn that was not tried; `None` when there is nobody to send to.
@@ -96,10 +100,10 @@ impl Group {
         &self,
         worker: usize,
         tried: &[PoolId],
-        mark: Option<&Mark>,
+        mark: &Mark,
     ) -> Option<Lease> {
         let members = self.members.load();
-        let named = mark.and_then(|mark| members.marked(mark));
+        let named = members.marked(mark);
         match named.filter(|target| !tried.contains(&target.pool())) {
             Some(target) => Some(Lease::take(target)),
             None => self.in_turn(&members, worker, tried).map(Lease::take),
@@ -321,7 +325,7 @@ pub(super) mod tests {
     fn a_group_without_targets_gives_nobody() {
         let (group, _) = healthy_group(0, 1);
         assert!(group.pick(0, &[]).is_none());
-        assert!(group.pick_sticky(0, &[], None).is_none());
+        assert!(group.pick_sticky(0, &[], group.mark()).is_none());
     }
 
     #[test]
@@ -387,10 +391,10 @@ pub(super) mod tests {
     fn a_sticky_client_stays_while_its_target_is_eligible() {
         let (group, targets) = healthy_group(3, 1);
         let mark = *targets[1].mark();
-        let stuck = || group.pick_sticky(0, &[], Some(&mark)).unwrap().pool();
+        let stuck = || group.pick_sticky(0, &[], &mark).unwrap().pool();
         assert!((0..9).all(|_| stuck() == targets[1].pool()));
         let tried = [targets[1].pool()];
-        let elsewhere = group.pick_sticky(0, &tried, Some(&mark)).unwrap();
+        let elsewhere = group.pick_sticky(0, &tried, &mark).unwrap();
         assert_ne!(elsewhere.pool(), tried[0]);
         fail(&group, &targets[1]);
         assert!((0..9).all(|_| stuck() != targets[1].pool()));
@@ -401,7 +405,7 @@ pub(super) mod tests {
         let (group, targets) = healthy_group(3, 1);
         let foreign = stickiness::Mark::of(&"other".parse().unwrap(), &targets[0].key);
         let keys: Vec<_> = (0..3)
-            .map(|_| group.pick_sticky(0, &[], Some(&foreign)).unwrap().pool())
+            .map(|_| group.pick_sticky(0, &[], &foreign).unwrap().pool())
             .collect();
         assert!(targets.iter().all(|target| keys.contains(&target.pool())));
     }

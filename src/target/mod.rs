@@ -121,7 +121,7 @@ impl Target {
         *self.lock_health()
     }
 
-    fn mark(&self) -> &Mark {
+    pub(crate) fn mark(&self) -> &Mark {
         &self.mark
     }
 

@@ -22,5 +22,6 @@ mod http2; // HTTP/2 toward clients
 mod lifecycle; // start, change and end
 mod reload; // files that are read again, and what a change leaves alone
 mod scene; // targets, certificates and clients around a running load balancer
+mod stickiness; // clients that come back
 mod tls; // real handshakes
 mod weights; // forwards to several groups

@@ -1,236 +1,153 @@
-//! Keeps a client on its target by ALB's cookie pair AWSALB and AWSALBCORS. The cookie itself is the only memory: it
-//! is sealed, so nobody can read or make one, and any process with the same keys can open it.
+//! Keeps a client where it is by ALB's cookies. The cookies are the only memory: they are sealed, so nobody can read
+//! or make one, and any process with the same keys can open them.
 //! Never decides whether a target is eligible, and an unusable cookie is never an error.
 
-use std::fmt;
-use std::time::Duration;
+mod base64;
+mod keys;
+mod mark;
+mod sealed;
+mod stays;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, MAX_TAG_LEN, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::error::Unspecified;
+pub(crate) use keys::Keys;
+pub(crate) use mark::Mark;
+pub(crate) use stays::Stays;
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
+use httpdate::HttpDate;
 
-use super::{Target, TargetKey};
 use crate::message::cookie::{self, Found};
-use crate::model::TargetGroupName;
-
-const AWSALB: &str = "AWSALB";
-/// For requests from other sites, where browsers ask for SameSite=None.
-const AWSALBCORS: &str = "AWSALBCORS";
 
 /// What a browser is told, whatever duration is configured (ALB user guide, "Sticky sessions").
 const EXPIRES_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Bound to every seal, so that nothing else sealed with these keys passes for this cookie.
-const PURPOSE: &[u8] = b"albedo lb_cookie";
+/// Room for a cookie that remembers two places, attributes included.
+const COOKIE_SIZE: usize = 256;
 
-/// First byte of the content; another layout gets another number.
-const VERSION: u8 = 1;
-
-/// Version, mark, second of issue, seconds of validity.
-const CONTENT_LEN: usize = 1 + MARK_LEN + 8 + 4;
-const SEALED_LEN: usize = NONCE_LEN + CONTENT_LEN + MAX_TAG_LEN;
-/// Every cookie of ours has this length; any other is turned away unread.
-const VALUE_LEN: usize = SEALED_LEN / 3 * 4;
-// Whole groups of three bytes: no padding, and no bits in the text that mean nothing.
-const _: () = assert!(SEALED_LEN.is_multiple_of(3));
-
-/// Half of SHA-256: as hard to hit as an AES-128 key, and a cookie stays small.
-const MARK_LEN: usize = 16;
-
-/// What a cookie says of a target: a digest of its group's name and its key, the same in every process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Mark([u8; MARK_LEN]);
-
-impl Mark {
-    pub(super) fn of(group: &TargetGroupName, key: &TargetKey) -> Self {
-        // Neither names nor addresses hold a NUL, so no two pairs read the same.
-        let text = format!("{group}\0{}\0{}", key.id, key.port);
-        let digest = digest(&SHA256, text.as_bytes());
-        let mut mark = [0; MARK_LEN];
-        mark.copy_from_slice(&digest.as_ref()[..MARK_LEN]);
-        Self(mark)
-    }
-}
-
-/// The keys that cookies are sealed with.
-pub(crate) struct Keys {
-    newest: RandomizedNonceKey,
-    older: Vec<RandomizedNonceKey>,
-}
-
-impl Keys {
-    /// One key made now. Cookies do not outlive the process.
-    pub(crate) fn generate() -> Result<Self, Unspecified> {
-        let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes)?;
-        Self::new(&bytes, &[])
-    }
-
-    /// `newest` seals; the others still open what they sealed once.
-    pub(crate) fn new(newest: &[u8; 32], older: &[[u8; 32]]) -> Result<Self, Unspecified> {
-        let key = |bytes: &[u8; 32]| RandomizedNonceKey::new(&AES_256_GCM, bytes);
-        Ok(Self {
-            newest: key(newest)?,
-            older: older.iter().map(key).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({})", 1 + self.older.len())
-    }
-}
-
-/// The target that the client's cookie names. AWSALBCORS wins where both come; one that is forged, expired, given
-/// twice or from elsewhere counts as none.
-pub(crate) fn open(keys: &Keys, headers: &HeaderMap, epoch_seconds: u64) -> Option<Mark> {
-    let found = match cookie::find(headers, AWSALBCORS) {
-        Found::Nothing => cookie::find(headers, AWSALB),
-        found => found,
-    };
-    let Found::One(value) = found else {
-        return None;
-    };
-    let content = Content::open(keys, value)?;
-    let age = epoch_seconds.saturating_sub(content.issued);
-    (age < u64::from(content.valid_for)).then_some(content.mark)
-}
-
-/// The two Set-Cookie values that keep a client on `target`, to be sent with every response. `None` if the system
-/// gives no random numbers: a response without them is better than none.
-pub(crate) fn seal(
-    keys: &Keys,
-    target: &Target,
-    duration: Duration,
-    epoch_seconds: u64,
-) -> Option<[HeaderValue; 2]> {
-    let content = Content {
-        mark: *target.mark(),
-        issued: epoch_seconds,
-        valid_for: u32::try_from(duration.as_secs()).unwrap_or(u32::MAX),
-    };
-    let value = content.seal(keys)?;
-    let value = std::str::from_utf8(&value).ok()?;
-    let expires = http_date(epoch_seconds.checked_add(EXPIRES_AFTER.as_secs())?)?;
-    let cookie = |name, attributes| {
-        let text = format!("{name}={value}; Expires={expires}; Path=/{attributes}");
-        HeaderValue::try_from(text).ok()
-    };
-    Some([
-        cookie(AWSALB, "")?,
-        cookie(AWSALBCORS, "; SameSite=None; Secure")?,
-    ])
-}
-
-/// RFC 9110 §5.6.7.
-fn http_date(epoch_seconds: u64) -> Option<String> {
-    let moment = jiff::Timestamp::from_second(epoch_seconds.try_into().ok()?).ok()?;
-    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
-    printer.timestamp_to_rfc9110_string(&moment).ok()
-}
-
-/// What is inside a cookie.
+/// What a pair of cookies is for. Each kind has a purpose of its own that is bound to every seal, so that no kind
+/// passes for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Content {
-    mark: Mark,
-    /// Seconds since 1970.
-    issued: u64,
-    /// Seconds; checked here, as the browser's date is always the same.
-    valid_for: u32,
+pub(crate) enum Pair {
+    /// Keeps a client with its target: AWSALB.
+    Target,
+    /// Keeps a client with one group of a weighted forward: AWSALBTG.
+    Group,
 }
 
-impl Content {
-    fn seal(&self, keys: &Keys) -> Option<[u8; VALUE_LEN]> {
-        let mut sealed = [0; SEALED_LEN];
-        let (nonce_part, rest) = sealed.split_at_mut(NONCE_LEN);
-        let (content, tag_part) = rest.split_at_mut(CONTENT_LEN);
-        content.copy_from_slice(&self.to_bytes());
-        let aad = Aad::from(PURPOSE);
-        let (nonce, tag) = keys.newest.seal_in_place_separate_tag(aad, content).ok()?;
-        nonce_part.copy_from_slice(nonce.as_ref());
-        tag_part.copy_from_slice(tag.as_ref());
-        Some(base64::encode(&sealed))
+/// What a request's cookies say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// No such cookie came.
+    Nothing,
+    /// What came is forged, foreign, given twice or too long: nothing to go by.
+    Unusable,
+    /// What came is ours; of stays that have expired nothing is left.
+    Stays(Stays),
+}
+
+impl Pair {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Target => "AWSALB",
+            Self::Group => "AWSALBTG",
+        }
     }
 
-    fn open(keys: &Keys, value: &[u8]) -> Option<Self> {
-        let sealed = base64::decode(value.try_into().ok()?)?;
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
-        let mut candidates = std::iter::once(&keys.newest).chain(&keys.older);
-        candidates.find_map(|key| {
-            // Opening overwrites its input, also when it fails.
-            let mut rest: [u8; CONTENT_LEN + MAX_TAG_LEN] = rest.try_into().ok()?;
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let content = key
-                .open_in_place(nonce, Aad::from(PURPOSE), &mut rest)
-                .ok()?;
-            Self::from_bytes((&*content).try_into().ok()?)
-        })
+    /// The same cookie for requests from other sites, where browsers ask for SameSite=None.
+    fn cors_name(self) -> &'static str {
+        match self {
+            Self::Target => "AWSALBCORS",
+            Self::Group => "AWSALBTGCORS",
+        }
     }
 
-    fn to_bytes(self) -> [u8; CONTENT_LEN] {
-        let mut bytes = [0; CONTENT_LEN];
-        bytes[0] = VERSION;
-        bytes[1..17].copy_from_slice(&self.mark.0);
-        bytes[17..25].copy_from_slice(&self.issued.to_be_bytes());
-        bytes[25..].copy_from_slice(&self.valid_for.to_be_bytes());
-        bytes
+    fn purpose(self) -> &'static [u8] {
+        match self {
+            Self::Target => b"albedo AWSALB",
+            Self::Group => b"albedo AWSALBTG",
+        }
     }
 
-    fn from_bytes(bytes: &[u8; CONTENT_LEN]) -> Option<Self> {
-        let (&[version], rest) = bytes.split_first_chunk()?;
-        let (mark, rest) = rest.split_first_chunk()?;
-        let (issued, rest) = rest.split_first_chunk()?;
-        (version == VERSION).then_some(Self {
-            mark: Mark(*mark),
-            issued: u64::from_be_bytes(*issued),
-            valid_for: u32::from_be_bytes(rest.try_into().ok()?),
-        })
+    /// Reads what a client has of the two. As with ALB the CORS one goes first; but where it is of no use, the other
+    /// one is taken: a browser may have got only one of them renewed.
+    pub(crate) fn open(self, keys: &Keys, headers: &HeaderMap, now: u32) -> Opened {
+        let open = |name| open(keys, self.purpose(), cookie::find(headers, name), now);
+        let cors = open(self.cors_name());
+        if matches!(&cors, Opened::Stays(stays) if !stays.is_empty()) {
+            return cors;
+        }
+        match open(self.name()) {
+            Opened::Nothing => cors,
+            plain => plain,
+        }
+    }
+
+    /// The two Set-Cookie values that keep a client where `stays` says, to be sent with every response. `None` if the
+    /// system gives no random numbers: a response without them is better than none.
+    pub(crate) fn seal(self, keys: &Keys, stays: &Stays, now: u32) -> Option<[HeaderValue; 2]> {
+        let plain = sealed_cookie(keys, self.name(), self.purpose(), stays, now)?;
+        let mut cors = Vec::with_capacity(COOKIE_SIZE);
+        cors.extend_from_slice(self.cors_name().as_bytes());
+        cors.extend_from_slice(&plain[self.name().len()..]);
+        cors.extend_from_slice(FOR_OTHER_SITES);
+        Some([value(plain)?, value(cors)?])
     }
 }
 
-/// base64url without padding (RFC 4648 §5), of one length. Cookie values hold none of `+ / =` safely everywhere.
-mod base64 {
-    use super::{SEALED_LEN, VALUE_LEN};
-
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-    pub(super) fn encode(bytes: &[u8; SEALED_LEN]) -> [u8; VALUE_LEN] {
-        let mut text = [0; VALUE_LEN];
-        for (three, four) in bytes.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
-            let bits = three
-                .iter()
-                .fold(0, |bits, &byte| bits << 8 | u32::from(byte));
-            for (place, letter) in four.iter_mut().rev().enumerate() {
-                *letter = ALPHABET[(bits >> (6 * place) & 63) as usize];
-            }
+impl Opened {
+    /// The stays, if there are any.
+    pub(crate) fn into_stays(self) -> Stays {
+        match self {
+            Self::Stays(stays) => stays,
+            Self::Nothing | Self::Unusable => Stays::default(),
         }
-        text
     }
+}
 
-    pub(super) fn decode(text: &[u8; VALUE_LEN]) -> Option<[u8; SEALED_LEN]> {
-        let mut bytes = [0; SEALED_LEN];
-        for (four, three) in text.chunks_exact(4).zip(bytes.chunks_exact_mut(3)) {
-            let bits = four
-                .iter()
-                .try_fold(0, |bits, &letter| Some(bits << 6 | value(letter)?))?;
-            three.copy_from_slice(&u32::to_be_bytes(bits)[1..]);
+const FOR_OTHER_SITES: &[u8] = b"; SameSite=None; Secure";
+
+fn open(keys: &Keys, purpose: &[u8], found: Found<'_>, now: u32) -> Opened {
+    let value = match found {
+        Found::Nothing => return Opened::Nothing,
+        Found::One(value) => value,
+        Found::Several => return Opened::Unusable,
+    };
+    match sealed::open(keys, purpose, value) {
+        Some(mut stays) => {
+            stays.expire(now);
+            Opened::Stays(stays)
         }
-        Some(bytes)
+        None => Opened::Unusable,
     }
+}
 
-    fn value(letter: u8) -> Option<u32> {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        Some(value.into())
-    }
+/// `NAME=VALUE` and the attributes that all of ALB's cookies have. Written into the memory that becomes the header.
+fn sealed_cookie(
+    keys: &Keys,
+    name: &str,
+    purpose: &[u8],
+    stays: &Stays,
+    now: u32,
+) -> Option<Vec<u8>> {
+    let mut cookie = Vec::with_capacity(COOKIE_SIZE);
+    cookie.extend_from_slice(name.as_bytes());
+    cookie.push(b'=');
+    sealed::seal(keys, purpose, stays, &mut cookie)?;
+    attributes(&mut cookie, now)?;
+    Some(cookie)
+}
+
+fn attributes(cookie: &mut Vec<u8>, now: u32) -> Option<()> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.into());
+    let expires = HttpDate::from(now + EXPIRES_AFTER);
+    write!(cookie, "; Expires={expires}; Path=/").ok()
+}
+
+fn value(cookie: Vec<u8>) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(cookie)).ok()
 }
 
 #[cfg(test)]
@@ -239,166 +156,154 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::target::group::tests::target;
 
     const DAY: Duration = Duration::from_secs(86_400);
     /// 2026-01-02T03:04:05Z
-    const NOW: u64 = 1_767_323_045;
+    const NOW: u32 = 1_767_323_045;
+
+    const PAIRS: [Pair; 2] = [Pair::Target, Pair::Group];
 
     fn keys(newest: u8) -> Keys {
-        Keys::new(&[newest; 32], &[]).unwrap()
+        Keys::of(&[[newest; 32]])
     }
 
-    fn sealed(keys: &Keys, duration: Duration) -> String {
-        let [cookie, _] = seal(keys, &target("10.0.0.1:80"), duration, NOW).unwrap();
+    fn mark(group: &str) -> Mark {
+        Mark::of_group(&group.parse().unwrap())
+    }
+
+    fn stays(group: &str) -> Stays {
+        let mut stays = Stays::default();
+        stays.renew(mark(group), DAY, NOW, |_| true);
+        stays
+    }
+
+    /// The value alone.
+    fn sealed(keys: &Keys, pair: Pair, group: &str) -> String {
+        let [cookie, _] = pair.seal(keys, &stays(group), NOW).unwrap();
         let text = cookie.to_str().unwrap();
-        let value = text.strip_prefix("AWSALB=").unwrap();
+        let (_, value) = text.split_once('=').unwrap();
         value.split_once(';').unwrap().0.to_owned()
     }
 
-    fn sent(cookies: &str) -> HeaderMap {
-        HeaderMap::from_iter([(COOKIE, cookies.parse().unwrap())])
-    }
-
-    fn opened(keys: &Keys, cookies: &str, now: u64) -> Option<Mark> {
-        open(keys, &sent(cookies), now)
-    }
-
-    fn mark() -> Option<Mark> {
-        Some(*target("10.0.0.1:80").mark())
+    fn opened(keys: &Keys, pair: Pair, cookies: &str, now: u32) -> Opened {
+        let headers = HeaderMap::from_iter([(COOKIE, cookies.parse().unwrap())]);
+        pair.open(keys, &headers, now)
     }
 
     #[test]
-    fn the_pair_of_cookies_has_albs_attributes() {
+    fn both_cookies_of_a_pair_have_albs_attributes() {
         let keys = keys(1);
-        let [plain, cors] = seal(&keys, &target("10.0.0.1:80"), DAY, NOW).unwrap();
-        let (plain, cors) = (plain.to_str().unwrap(), cors.to_str().unwrap());
-        let rest = plain.strip_prefix("AWSALB=").unwrap();
-        let (value, attributes) = rest.split_at(VALUE_LEN);
-        assert_eq!(
-            attributes,
-            "; Expires=Fri, 09 Jan 2026 03:04:05 GMT; Path=/"
-        );
-        assert_eq!(
-            cors,
-            format!("AWSALBCORS={value}{attributes}; SameSite=None; Secure")
-        );
+        for (pair, name) in [(Pair::Target, "AWSALB"), (Pair::Group, "AWSALBTG")] {
+            let [plain, cors] = pair.seal(&keys, &stays("web"), NOW).unwrap();
+            let (plain, cors) = (plain.to_str().unwrap(), cors.to_str().unwrap());
+            let rest = plain.strip_prefix(name).unwrap();
+            let (value, attributes) = rest.split_at("=".len() + 76);
+            assert_eq!(
+                attributes,
+                "; Expires=Fri, 09 Jan 2026 03:04:05 GMT; Path=/"
+            );
+            let expected = format!("{name}CORS{value}{attributes}; SameSite=None; Secure");
+            assert_eq!(cors, expected);
+        }
     }
 
     #[test]
-    fn a_cookie_leads_back_to_its_target() {
+    fn either_cookie_of_a_pair_leads_back() {
         let keys = keys(1);
-        let value = sealed(&keys, DAY);
-        for name in ["AWSALB", "AWSALBCORS"] {
-            assert_eq!(opened(&keys, &format!("{name}={value}"), NOW), mark());
+        for pair in PAIRS {
+            let value = sealed(&keys, pair, "web");
+            for name in [pair.name(), pair.cors_name()] {
+                let opened = opened(&keys, pair, &format!("a=b; {name}={value}"), NOW);
+                assert_eq!(opened, Opened::Stays(stays("web")), "{name}");
+            }
         }
     }
 
     #[test]
     fn a_cookie_ends_with_its_duration() {
         let keys = keys(1);
-        let cookie = format!("AWSALB={}", sealed(&keys, DAY));
-        assert_eq!(opened(&keys, &cookie, NOW + 86_399), mark());
-        assert_eq!(opened(&keys, &cookie, NOW + 86_400), None);
+        let cookie = format!("AWSALB={}", sealed(&keys, Pair::Target, "web"));
+        let at = |now| opened(&keys, Pair::Target, &cookie, now).into_stays();
+        assert_eq!(at(NOW + 86_399), stays("web"));
+        assert!(at(NOW + 86_400).is_empty());
         // The clock of the process that sealed it runs ahead.
-        assert_eq!(opened(&keys, &cookie, NOW - 5), mark());
+        assert_eq!(at(NOW - 5), stays("web"));
     }
 
     #[test]
-    fn awsalbcors_wins_over_awsalb() {
+    fn the_cors_cookie_wins_where_it_is_good() {
         let keys = keys(1);
-        let value = sealed(&keys, DAY);
-        let both = format!("AWSALB=stale; AWSALBCORS={value}");
-        assert_eq!(opened(&keys, &both, NOW), mark());
-        let both = format!("AWSALB={value}; AWSALBCORS=stale");
-        assert_eq!(opened(&keys, &both, NOW), None);
+        for pair in PAIRS {
+            let (name, cors) = (pair.name(), pair.cors_name());
+            let (one, other) = (sealed(&keys, pair, "one"), sealed(&keys, pair, "other"));
+            let opened = |cookies: &str, now| opened(&keys, pair, cookies, now);
+            let cookies = format!("{name}={one}; {cors}={other}");
+            assert_eq!(opened(&cookies, NOW), Opened::Stays(stays("other")));
+            for bad in [
+                format!("{cors}=stale"),
+                format!("{cors}="),
+                format!("{cors}={other}; {cors}={other}"),
+                format!("{cors}={}", "A".repeat(76)),
+                format!("{cors}={}", "A".repeat(4000)),
+            ] {
+                let cookies = format!("{bad}; {name}={one}");
+                assert_eq!(opened(&cookies, NOW), Opened::Stays(stays("one")), "{bad}");
+                assert_eq!(opened(&bad, NOW), Opened::Unusable, "{bad}");
+            }
+        }
     }
 
     #[test]
-    fn a_cookie_given_twice_counts_as_none() {
+    fn an_expired_cors_cookie_does_not_hide_the_other() {
         let keys = keys(1);
-        let value = sealed(&keys, DAY);
-        let twice = format!("AWSALB={value}; AWSALB={value}");
-        assert_eq!(opened(&keys, &twice, NOW), None);
+        let mut short = Stays::default();
+        short.renew(mark("web"), Duration::from_secs(1), NOW, |_| true);
+        let [_, cors] = Pair::Target.seal(&keys, &short, NOW).unwrap();
+        let cors = cors.to_str().unwrap().split(';').next().unwrap();
+        let plain = sealed(&keys, Pair::Target, "web");
+        let cookies = format!("AWSALB={plain}; {cors}");
+        let opened = |cookies: &str| opened(&keys, Pair::Target, cookies, NOW + 1);
+        assert_eq!(opened(&cookies), Opened::Stays(stays("web")));
+        assert_eq!(opened(cors), Opened::Stays(Stays::default()));
     }
 
     #[test]
-    fn an_older_key_still_opens_and_the_newest_seals() {
-        let old = sealed(&keys(1), DAY);
-        let both = Keys::new(&[2; 32], &[[1; 32], [3; 32]]).unwrap();
-        assert_eq!(opened(&both, &format!("AWSALB={old}"), NOW), mark());
-        let new = format!("AWSALB={}", sealed(&both, DAY));
-        assert_eq!(opened(&keys(2), &new, NOW), mark());
-        assert_eq!(opened(&keys(1), &new, NOW), None);
-    }
-
-    #[test]
-    fn no_two_cookies_are_alike() {
-        let keys = Keys::generate().unwrap();
-        assert_ne!(sealed(&keys, DAY), sealed(&keys, DAY));
-    }
-
-    #[test]
-    fn what_is_sealed_for_another_purpose_is_not_taken() {
+    fn what_is_given_twice_or_url_encoded_is_unusable() {
         let keys = keys(1);
-        let content = Content {
-            mark: mark().unwrap(),
-            issued: NOW,
-            valid_for: 60,
-        };
-        let mut bytes = content.to_bytes();
-        let aad = Aad::from(b"something else");
-        let (nonce, tag) = keys
-            .newest
-            .seal_in_place_separate_tag(aad, &mut bytes)
-            .unwrap();
-        let sealed = [&nonce.as_ref()[..], &bytes, tag.as_ref()].concat();
-        let value = base64::encode(&sealed.try_into().unwrap());
-        assert_eq!(Content::open(&keys, &value), None);
-        assert_eq!(Content::from_bytes(&content.to_bytes()), Some(content));
+        let value = sealed(&keys, Pair::Target, "web");
+        for cookies in [
+            format!("AWSALB={value}; AWSALB={value}"),
+            format!("AWSALB=%41{}", &value[1..]),
+            format!("AWSALB=\"{value}\""),
+        ] {
+            let opened = opened(&keys, Pair::Target, &cookies, NOW);
+            assert_eq!(opened, Opened::Unusable, "{cookies}");
+        }
+        let none = opened(&keys, Pair::Target, &format!("awsalb={value}"), NOW);
+        assert_eq!(none, Opened::Nothing);
     }
 
     #[test]
-    fn keys_never_show_themselves() {
-        assert_eq!(format!("{:?}", keys(7)), "Keys(1)");
+    fn kinds_of_cookies_cannot_be_swapped() {
+        let keys = keys(1);
+        let target = sealed(&keys, Pair::Target, "web");
+        let swapped = opened(&keys, Pair::Group, &format!("AWSALBTG={target}"), NOW);
+        assert_eq!(swapped, Opened::Unusable);
+        let group = sealed(&keys, Pair::Group, "web");
+        let swapped = opened(&keys, Pair::Target, &format!("AWSALB={group}"), NOW);
+        assert_eq!(swapped, Opened::Unusable);
     }
 
     proptest! {
         #[test]
-        fn a_changed_letter_never_opens(place in 0..VALUE_LEN, bit in 0..8u32) {
-            let keys = keys(1);
-            let mut value = sealed(&keys, DAY).into_bytes();
-            value[place] ^= 1 << bit;
-            prop_assert_eq!(Content::open(&keys, &value), None);
-        }
-
-        #[test]
-        fn another_key_never_opens(other in any::<[u8; 32]>()) {
-            prop_assume!(other != [1; 32]);
-            let value = sealed(&keys(1), DAY);
-            let other = Keys::new(&other, &[]).unwrap();
-            prop_assert_eq!(Content::open(&other, value.as_bytes()), None);
-        }
-
-        #[test]
-        fn any_value_is_opened_or_counts_as_none(
-            value in prop_oneof!["[A-Za-z0-9_-]{76}", "[ -~]{0,200}", "[A-Za-z0-9_-]{70,80}"],
+        fn any_cookies_are_opened_or_count_as_none(
+            cookies in r"((AWSALB|AWSALBCORS|AWSALBTG|AWSALBTGCORS|a)=[ -~]{0,120}(; )?){0,6}", now: u32,
         ) {
-            prop_assert_eq!(Content::open(&keys(1), value.as_bytes()), None);
+            let keys = keys(1);
+            for pair in PAIRS {
+                let opened = opened(&keys, pair, &cookies, now);
+                prop_assert!(matches!(opened, Opened::Nothing | Opened::Unusable));
+            }
         }
-
-        #[test]
-        fn base64_goes_there_and_back(bytes in prop::collection::vec(any::<u8>(), SEALED_LEN)) {
-            let bytes: [u8; SEALED_LEN] = bytes.try_into().unwrap();
-            prop_assert_eq!(base64::decode(&base64::encode(&bytes)), Some(bytes));
-        }
-    }
-
-    #[test]
-    fn base64_is_the_url_safe_one() {
-        let mut bytes = [0xff; SEALED_LEN];
-        bytes[..3].copy_from_slice(&[0xfb, 0xef, 0xbe]);
-        let text = base64::encode(&bytes);
-        assert!(text.starts_with(b"----____"));
     }
 }

@@ -1,0 +1,105 @@
+//! The cookies of one request and of its answer: which group and which target the client comes back to. Never sees a
+//! cookie of another name.
+
+use std::sync::Arc;
+
+use http::header::{HeaderValue, SET_COOKIE};
+
+use super::Forward;
+use crate::message::{Error, Exchange, Request, Response};
+use crate::model::Stickiness;
+use crate::target::stickiness::{Keys, Mark, Opened, Pair, Stays};
+use crate::target::{Group, Lease};
+use crate::upstream::PoolId;
+use crate::worker;
+
+/// ALB's word for an AWSALBTG that it cannot read. The request is served all the same.
+const GROUP_COOKIE_INVALID: &str = "AWSALBTGCookieInvalid";
+
+/// What a client's cookies have settled for this request.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    forward: &'a Forward,
+    group: &'a Arc<Group>,
+    /// What the client's cookies hold; nothing where they are not used.
+    group_stays: Stays,
+    target_stays: Stays,
+}
+
+impl<'a> Session<'a> {
+    /// Decides the group: the one that the client's cookie names while it is in the forward, else one by weight.
+    ///
+    /// # Errors
+    /// When every weight is 0.
+    pub(super) fn open(
+        forward: &'a Forward,
+        request: &Request,
+        keys: &Keys,
+        now: u32,
+        exchange: &mut Exchange,
+    ) -> Result<Self, Error> {
+        let mut group_stays = Stays::default();
+        if forward.stickiness.is_some() {
+            let opened = Pair::Group.open(keys, &request.headers, now);
+            if opened == Opened::Unusable {
+                exchange.error_reason = Some(GROUP_COOKIE_INVALID);
+            }
+            group_stays = opened.into_stays();
+        }
+        let named = group_stays.find(|mark| forward.groups.find(mark).is_some());
+        let named = named.and_then(|mark| forward.groups.find(&mark));
+        let group = named.or_else(|| forward.groups.draw(|end| fastrand::u32(..end)));
+        let group = group.ok_or(Error::NoTargets)?;
+        let target_stays = match group.stickiness() {
+            Some(Stickiness::LbCookie { .. }) => {
+                let opened = Pair::Target.open(keys, &request.headers, now);
+                opened.into_stays()
+            }
+            Some(Stickiness::AppCookie { .. }) | None => Stays::default(),
+        };
+        Ok(Self {
+            forward,
+            group,
+            group_stays,
+            target_stays,
+        })
+    }
+
+    pub(super) fn group(&self) -> &'a Group {
+        self.group
+    }
+
+    /// The target that the client's cookie names while it is eligible, else the next in turn.
+    pub(super) fn pick(&self, tried: &[PoolId]) -> Option<Lease> {
+        let here = |mark: &Mark| mark.is_within(self.group.mark());
+        match self.target_stays.find(here) {
+            Some(mark) => self.group.pick_sticky(worker::index(), tried, &mark),
+            None => self.group.pick(worker::index(), tried),
+        }
+    }
+
+    /// Has the client come back to where it was answered: to the target that was chosen in the end, so a session that
+    /// had to move stays where it moved to.
+    pub(super) fn keep(self, response: &mut Response, lease: &Lease, keys: &Keys) {
+        let now = worker::epoch_seconds();
+        let group = self.group.mark();
+        if let Some(duration) = self.forward.stickiness {
+            let of_forward = |mark: &Mark| self.forward.groups.find(mark).is_some();
+            let mut stays = self.group_stays;
+            stays.renew(*group, duration, now, of_forward);
+            set(response, Pair::Group.seal(keys, &stays, now));
+        }
+        if let Some(&Stickiness::LbCookie { duration }) = self.group.stickiness() {
+            let mut stays = self.target_stays;
+            stays.renew(*lease.mark(), duration, now, |mark| mark.is_within(group));
+            set(response, Pair::Target.seal(keys, &stays, now));
+        }
+    }
+}
+
+fn set(response: &mut Response, cookies: Option<[HeaderValue; 2]>) {
+    for cookie in cookies.into_iter().flatten() {
+        response.casing.remember(&SET_COOKIE, b"Set-Cookie");
+        response.headers.append(SET_COOKIE, cookie);
+    }
+}

@@ -1,0 +1,537 @@
+//! Clients that come back to where they were, by cookies alone.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use albedo::app::Running;
+use albedo::model::{
+    AccessLog, AccessLogFormat, AccessLogSink, Action, Actions, Condition, Config, Forward,
+    Listener, Rule, Stickiness, TargetGroup, WeightedTargetGroup,
+};
+
+use crate::scene::{
+    Conversation, Target, all_healthy, config, group, http, start, target_status, until,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A client that keeps cookies as browsers do, by name.
+struct Browser {
+    connection: Conversation,
+    jar: BTreeMap<String, String>,
+    /// The head of the last answer.
+    head: String,
+}
+
+impl Browser {
+    async fn to(address: SocketAddr) -> Self {
+        Self {
+            connection: Conversation::to(address).await,
+            jar: BTreeMap::new(),
+            head: String::new(),
+        }
+    }
+
+    async fn of(running: &Running) -> Self {
+        Self::to(running.listeners()[0]).await
+    }
+
+    /// Asks with every cookie it has, and gives the body.
+    async fn get(&mut self, path: &str) -> String {
+        self.get_with(path, "").await
+    }
+
+    async fn get_with(&mut self, path: &str, headers: &str) -> String {
+        let mut request = format!("GET {path} HTTP/1.1\r\nHost: web.example\r\n{headers}");
+        let jar = self
+            .jar
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let cookies: Vec<String> = jar.collect();
+        if !cookies.is_empty() {
+            request += &format!("Cookie: {}\r\n", cookies.join("; "));
+        }
+        let (head, body) = self.connection.ask(&(request + "\r\n")).await;
+        self.head = head;
+        for cookie in set_cookies(&self.head) {
+            let pair = cookie.split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.jar.insert(name.to_owned(), value.to_owned());
+        }
+        body
+    }
+
+    /// Asks many times and gives who answered.
+    async fn answers(&mut self, path: &str) -> HashSet<String> {
+        let mut answers = HashSet::new();
+        for _ in 0..20 {
+            answers.insert(self.get(path).await);
+        }
+        answers
+    }
+
+    /// Asks many times and gives the only one who answered.
+    async fn stays(&mut self, path: &str) -> String {
+        let answers = self.answers(path).await;
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.into_iter().next().unwrap()
+    }
+
+    /// The names of the cookies that the last answer set.
+    fn set(&self) -> Vec<&str> {
+        let names = set_cookies(&self.head).map(|cookie| cookie.split('=').next().unwrap());
+        names.collect()
+    }
+}
+
+fn set_cookies(head: &str) -> impl Iterator<Item = &str> {
+    head.split("\r\n")
+        .filter_map(|line| line.strip_prefix("Set-Cookie: "))
+}
+
+/// A listener that forwards to these groups by these weights.
+fn weighted(weights: &[(&str, u16)], stickiness: Option<Duration>) -> Listener {
+    let mut listener = http("unused");
+    listener.default_actions = forward(weights, stickiness);
+    listener
+}
+
+fn forward(weights: &[(&str, u16)], stickiness: Option<Duration>) -> Actions {
+    let weighted = |(name, weight): &(&str, u16)| WeightedTargetGroup {
+        name: name.parse().unwrap(),
+        weight: *weight,
+    };
+    let forward = Forward {
+        target_groups: weights.iter().map(weighted).collect(),
+        stickiness,
+    };
+    Action::Forward(forward).into()
+}
+
+/// A group whose clients are kept by AWSALB.
+fn sticky(name: &str, targets: &[SocketAddr]) -> TargetGroup {
+    let mut group = group(name, targets);
+    group.stickiness = Some(Stickiness::LbCookie { duration: DAY });
+    group
+}
+
+async fn three() -> [Target; 3] {
+    [
+        Target::named("one").await,
+        Target::named("two").await,
+        Target::named("three").await,
+    ]
+}
+
+fn addresses(targets: &[Target]) -> Vec<SocketAddr> {
+    targets.iter().map(|target| target.address).collect()
+}
+
+fn index(name: &str) -> usize {
+    ["one", "two", "three"]
+        .iter()
+        .position(|one| *one == name)
+        .unwrap()
+}
+
+async fn becomes(running: &Running, index: usize, state: &str) {
+    until(format_args!("target {index} is {state}"), || {
+        target_status(running, "web", index).state == state
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_stays_with_its_target_and_is_told_so_with_every_answer() {
+    let targets = three().await;
+    let running = start(config([http("web")], [sticky("web", &addresses(&targets))])).await;
+    all_healthy(&running).await;
+
+    let mut homes = HashSet::new();
+    for _ in 0..3 {
+        let mut browser = Browser::of(&running).await;
+        homes.insert(browser.stays("/").await);
+        assert_eq!(browser.set(), ["AWSALB", "AWSALBCORS"]);
+    }
+    assert_eq!(homes.len(), 3, "new clients take turns");
+    let mut stranger = Browser::of(&running).await;
+    let mut answers = HashSet::new();
+    for _ in 0..3 {
+        answers.insert(stranger.get("/").await);
+        stranger.jar.clear();
+    }
+    assert_eq!(answers.len(), 3, "without cookies nobody stays");
+}
+
+#[tokio::test]
+async fn either_cookie_of_the_pair_is_enough() {
+    let targets = three().await;
+    let running = start(config([http("web")], [sticky("web", &addresses(&targets))])).await;
+    all_healthy(&running).await;
+
+    for lost in ["AWSALB", "AWSALBCORS"] {
+        let mut browser = Browser::of(&running).await;
+        let home = browser.get("/").await;
+        for bad in ["", "stale", &"A".repeat(76), &"A".repeat(4000)] {
+            browser.jar.insert(lost.to_owned(), bad.to_owned());
+            assert_eq!(browser.get("/").await, home);
+        }
+        browser.jar.remove(lost);
+        assert_eq!(browser.get("/").await, home);
+    }
+}
+
+#[tokio::test]
+async fn an_unusable_cookie_counts_as_none_and_is_replaced() {
+    let targets = three().await;
+    let web = sticky("web", &addresses(&targets));
+    let foreign = start(config([http("web")], [web.clone()])).await;
+    let running = start(config([http("web")], [web])).await;
+    all_healthy(&foreign).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&foreign).await;
+    browser.get("/").await;
+    let from_elsewhere = browser.jar["AWSALB"].clone();
+    let mut browser = Browser::of(&running).await;
+    browser.get("/").await;
+    let good = browser.jar["AWSALB"].clone();
+    let twice = format!("{good}; AWSALB={good}");
+    let swapped = format!("{}{}", &good[..40], &from_elsewhere[40..]);
+    let encoded = format!("%{:02X}{}", good.as_bytes()[0], &good[1..]);
+    let long = good.repeat(50);
+    for bad in [from_elsewhere, twice, swapped, encoded, long] {
+        let mut answers = HashSet::new();
+        for _ in 0..3 {
+            browser.jar = BTreeMap::from([("AWSALB".to_owned(), bad.clone())]);
+            answers.insert(browser.get("/").await);
+            assert_eq!(browser.set(), ["AWSALB", "AWSALBCORS"]);
+        }
+        assert_eq!(answers.len(), 3, "{bad}");
+        browser.jar.remove("AWSALB");
+        browser.stays("/").await;
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_ends_with_its_duration_though_the_browser_keeps_it() {
+    let targets = three().await;
+    let mut web = sticky("web", &addresses(&targets));
+    web.stickiness = Some(Stickiness::LbCookie {
+        duration: Duration::from_secs(1),
+    });
+    let running = start(config([http("web")], [web])).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/").await;
+    let kept = browser.jar.clone();
+    let mut moved = false;
+    let deadline = tokio::time::Instant::now() + crate::scene::PATIENCE;
+    while !moved {
+        assert!(tokio::time::Instant::now() < deadline, "still not expired");
+        browser.jar.clone_from(&kept);
+        moved = browser.get("/").await != home;
+    }
+}
+
+#[tokio::test]
+async fn a_session_moves_from_an_ailing_target_and_stays_where_it_moved() {
+    let targets = three().await;
+    let running = start(config([http("web")], [sticky("web", &addresses(&targets))])).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let home = browser.stays("/").await;
+    targets[index(&home)].set_status(503);
+    becomes(&running, index(&home), "unhealthy").await;
+    let refuge = browser.stays("/").await;
+    assert_ne!(refuge, home);
+    targets[index(&home)].set_status(200);
+    becomes(&running, index(&home), "healthy").await;
+    assert_eq!(browser.stays("/").await, refuge);
+}
+
+/// A target that answers with its name and closes each connection.
+async fn closing(name: &'static str) -> Target {
+    Target::playing(move |_, mut client| async move {
+        let length = name.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close");
+        client.say(format!("{head}\r\n\r\n{name}")).await;
+        None
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_moves_within_one_request_from_a_target_that_refuses() {
+    let mut targets = [Some(closing("one").await), Some(closing("two").await)];
+    let addresses: Vec<_> = targets
+        .iter()
+        .flatten()
+        .map(|target| target.address)
+        .collect();
+    let mut web = sticky("web", &addresses);
+    // No probe finds out first.
+    web.health_check.interval = Duration::from_secs(300);
+    web.health_check.timeout = Duration::from_secs(120);
+    let running = start(config([http("web")], [web])).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let home = browser.stays("/").await;
+    targets[index(&home)] = None;
+    let refuge = browser.stays("/").await;
+    assert_ne!(refuge, home);
+}
+
+#[tokio::test]
+async fn a_session_leaves_a_target_that_drains_and_does_not_return() {
+    let targets = three().await;
+    let all = config([http("web")], [sticky("web", &addresses(&targets))]);
+    let running = start(all.clone()).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let home = browser.stays("/").await;
+    let mut without = all.clone();
+    without.target_groups[0].targets.remove(index(&home));
+    running.apply(without).await.unwrap();
+    let refuge = browser.stays("/").await;
+    assert_ne!(refuge, home);
+    running.apply(all).await.unwrap();
+    all_healthy(&running).await;
+    assert_eq!(browser.stays("/").await, refuge);
+}
+
+#[tokio::test]
+async fn sessions_of_two_groups_behind_one_name_leave_each_other_alone() {
+    let targets = three().await;
+    let more = three().await;
+    let mut listener = http("web");
+    listener.rules = vec![Rule {
+        priority: 1.try_into().unwrap(),
+        conditions: vec![Condition::PathPattern(vec!["/api/*".parse().unwrap()])],
+        transforms: vec![],
+        actions: Actions::forward("api".parse().unwrap()),
+    }];
+    let groups = [
+        sticky("web", &addresses(&targets)),
+        sticky("api", &addresses(&more)),
+    ];
+    let running = start(config([listener], groups)).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let (web, api) = (browser.get("/").await, browser.get("/api/").await);
+    for _ in 0..10 {
+        assert_eq!(browser.get("/").await, web);
+        assert_eq!(browser.get("/api/").await, api);
+    }
+}
+
+/// Groups `blue`, with targets one and two, and `green`, with three, their clients kept with their targets.
+fn blue_and_green(targets: &[Target; 3]) -> [TargetGroup; 2] {
+    let [blue @ .., green] = &addresses(targets)[..] else {
+        unreachable!()
+    };
+    [sticky("blue", blue), sticky("green", &[*green])]
+}
+
+/// Clients that were given to these groups, by who answers them.
+async fn clients(running: &Running, wanted: &[&str]) -> Vec<Browser> {
+    let mut found: BTreeMap<String, Browser> = BTreeMap::new();
+    let deadline = tokio::time::Instant::now() + crate::scene::PATIENCE;
+    while !wanted.iter().all(|name| found.contains_key(*name)) {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "one group gets nothing"
+        );
+        let mut browser = Browser::of(running).await;
+        found.insert(browser.get("/").await, browser);
+    }
+    wanted
+        .iter()
+        .map(|name| found.remove(*name).unwrap())
+        .collect()
+}
+
+fn shares(groups: &[TargetGroup], weights: &[(&str, u16)]) -> Config {
+    config([weighted(weights, Some(DAY))], groups)
+}
+
+#[tokio::test]
+async fn a_client_of_a_weighted_forward_stays_in_its_group_and_with_its_target() {
+    let targets = three().await;
+    let groups = blue_and_green(&targets);
+    let running = start(shares(&groups, &[("blue", 1), ("green", 1)])).await;
+    all_healthy(&running).await;
+
+    for mut browser in clients(&running, &["one", "two", "three"]).await {
+        browser.stays("/").await;
+        let expected = ["AWSALBTG", "AWSALBTGCORS", "AWSALB", "AWSALBCORS"];
+        assert_eq!(browser.set(), expected);
+        // Each pair does its own part.
+        browser.jar.remove("AWSALB");
+        browser.jar.remove("AWSALBCORS");
+        let home = browser.get("/").await;
+        assert_eq!(browser.stays("/").await, home);
+    }
+}
+
+#[tokio::test]
+async fn the_group_cookie_alone_keeps_the_group() {
+    let targets = three().await;
+    let mut groups = blue_and_green(&targets);
+    groups[0].stickiness = None;
+    groups[1].stickiness = None;
+    let running = start(shares(&groups, &[("blue", 1), ("green", 1)])).await;
+    all_healthy(&running).await;
+
+    let mut browsers = clients(&running, &["one", "three"]).await;
+    let answers = browsers[0].answers("/").await;
+    assert_eq!(answers, HashSet::from(["one".to_owned(), "two".to_owned()]));
+    assert_eq!(browsers[1].stays("/").await, "three");
+    assert_eq!(browsers[1].set(), ["AWSALBTG", "AWSALBTGCORS"]);
+    // The one for other sites is enough.
+    browsers[1].jar.remove("AWSALBTG");
+    assert_eq!(browsers[1].stays("/").await, "three");
+}
+
+#[tokio::test]
+async fn a_group_of_weight_0_keeps_its_clients_until_it_leaves_the_forward() {
+    let targets = three().await;
+    let groups = blue_and_green(&targets);
+    let running = start(shares(&groups, &[("blue", 1), ("green", 1)])).await;
+    all_healthy(&running).await;
+
+    let mut browser = clients(&running, &["three"]).await.remove(0);
+    running
+        .apply(shares(&groups, &[("blue", 1), ("green", 0)]))
+        .await
+        .unwrap();
+    assert_eq!(browser.stays("/").await, "three");
+    for _ in 0..20 {
+        assert_ne!(Browser::of(&running).await.get("/").await, "three");
+    }
+    running
+        .apply(shares(&groups[..1], &[("blue", 1)]))
+        .await
+        .unwrap();
+    assert_ne!(browser.stays("/").await, "three");
+    // It stays there when the old group comes back.
+    running
+        .apply(shares(&groups, &[("blue", 1), ("green", 1)]))
+        .await
+        .unwrap();
+    all_healthy(&running).await;
+    assert_ne!(browser.stays("/").await, "three");
+}
+
+#[tokio::test]
+async fn a_client_of_a_group_without_targets_is_not_sent_to_another() {
+    let targets = three().await;
+    let mut groups = blue_and_green(&targets);
+    let running = start(shares(&groups, &[("blue", 1), ("green", 1)])).await;
+    all_healthy(&running).await;
+
+    let mut browser = clients(&running, &["three"]).await.remove(0);
+    groups[1].targets.clear();
+    running
+        .apply(shares(&groups, &[("blue", 1), ("green", 1)]))
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        browser.get("/").await;
+        assert!(
+            browser.head.starts_with("HTTP/1.1 503 "),
+            "{}",
+            browser.head
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_group_cookie_is_served_and_noted_in_the_access_log() {
+    let targets = three().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let groups = blue_and_green(&targets);
+    let mut config = shares(&groups, &[("blue", 1), ("green", 1)]);
+    config.load_balancer.access_log = Some(AccessLog {
+        sink: AccessLogSink::File(path.clone()),
+        format: AccessLogFormat::Json,
+    });
+    let running = start(config).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    browser.get("/good").await;
+    browser.get("/good").await;
+    browser
+        .jar
+        .insert("AWSALBTG".to_owned(), "%41bc".to_owned());
+    browser.get("/other-is-good").await;
+    browser
+        .jar
+        .insert("AWSALBTG".to_owned(), "%41bc".to_owned());
+    browser.jar.remove("AWSALBTGCORS");
+    browser.get("/bad").await;
+    assert!(browser.head.starts_with("HTTP/1.1 200 "));
+    browser.stays("/mended").await;
+    let records = || -> Vec<(String, Option<String>)> {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let whole = text.lines().filter(|line| line.ends_with('}'));
+        let records = whole.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let facts = records.map(|record| {
+            let reason = record["error_reason"].as_str().map(str::to_owned);
+            (record["request_url"].to_string(), reason)
+        });
+        facts.collect()
+    };
+    until("the log is written", || records().len() >= 24).await;
+    for (request, reason) in records() {
+        let expected = request.contains("/bad").then_some("AWSALBTGCookieInvalid");
+        assert_eq!(reason.as_deref(), expected, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn other_cookies_pass_untouched_both_ways() {
+    const SET: [&str; 3] = [
+        "SESSION=\"a b\"; Path=/x; HttpOnly",
+        "AWSALBX=1",
+        "__Host-a==b=c==;Secure",
+    ];
+    let target = Target::playing(|_, mut client| async move {
+        let lines: String = SET
+            .iter()
+            .map(|line| format!("Set-Cookie: {line}\r\n"))
+            .collect();
+        client
+            .say(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{lines}\r\n"
+            ))
+            .await;
+        Some(client)
+    })
+    .await;
+    let groups = [sticky("blue", &[target.address])];
+    let running = start(shares(&groups, &[("blue", 1)])).await;
+    all_healthy(&running).await;
+
+    let mut browser = Browser::of(&running).await;
+    let cookies = "SESSION=\"a b\";x; =y;  z = 1;AWSALBX=%20==; AWSALB=forged;";
+    browser
+        .get_with("/", &format!("Cookie: {cookies}\r\n"))
+        .await;
+    assert_eq!(
+        crate::scene::header(&target.last_request(), "cookie"),
+        Some(cookies)
+    );
+    let set: Vec<&str> = set_cookies(&browser.head).collect();
+    assert_eq!(set[..3], SET);
+    assert_eq!(set.len(), 7);
+}
