@@ -26,6 +26,7 @@ pub use crate::control::{
 use crate::admin;
 use crate::config::{File, Problems};
 use crate::control::{self, Control, Controller, Finished, Refused, Rejected, View};
+use crate::handover::Sockets;
 use crate::model::{AdminAddress, Config, Generation};
 
 /// How long requests may take to finish once the process is told to stop; ALB's default deregistration delay.
@@ -164,7 +165,7 @@ fn assemble(source: Source) -> Result<(admin::Bound, Controller, View), Error> {
     let admin = admin::bind(&config.admin)
         .map_err(|error| Error::Bind(format!("admin address: {error}")))?;
     // Where this fails the admin address is closed first, so whoever tries again at once finds it free.
-    let (controller, view) = Controller::start(&config, file)?;
+    let (controller, view) = Controller::start(&config, file, Sockets::default())?;
     Ok((admin, controller, view))
 }
 

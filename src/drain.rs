@@ -12,9 +12,18 @@ use crate::worker;
 /// One listener on one worker: its connections, and whether they should come to an end.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain {
-    begun: Rc<Cell<bool>>,
+    begun: Rc<Cell<Option<Idle>>>,
     until: Rc<Cell<Option<Instant>>>,
     tasks: TaskTracker,
+}
+
+/// What becomes of connections on which nothing is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// They end.
+    End,
+    /// They end after their next answer: a client that is just about to ask would see a closed connection.
+    Stay,
 }
 
 impl Drain {
@@ -28,20 +37,26 @@ impl Drain {
 
     /// Whether connections should end after what they are doing.
     pub(crate) fn has_begun(&self) -> bool {
-        self.begun.get()
+        self.begun.get().is_some()
     }
 
-    /// Asks every connection to end and wakes the idle ones.
-    pub(crate) fn begin(&self) {
-        self.begun.set(true);
+    /// Whether connections on which nothing is under way should end.
+    pub(crate) fn ends_idle(&self) -> bool {
+        self.begun.get() == Some(Idle::End)
+    }
+
+    /// Asks every connection to end and wakes the idle ones. Once those were asked to end they are not asked to stay.
+    pub(crate) fn begin(&self, idle: Idle) {
+        if !self.ends_idle() {
+            self.begun.set(Some(idle));
+        }
         self.tasks.close();
         worker::wake_all();
     }
 
-    /// As `begin`, and tells when those that go on will be ended.
-    pub(crate) fn begin_until(&self, until: Instant) {
+    /// Tells when those that go on will be ended.
+    pub(crate) fn end_at(&self, until: Instant) {
         self.until.set(Some(until));
-        self.begin();
     }
 
     /// When connections that still go on will be ended; `None` while nobody has said so.

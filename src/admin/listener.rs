@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::handover::{self, AdminSocket};
 use crate::model::AdminAddress;
 
 /// Connections that may wait to be accepted.
@@ -25,6 +26,26 @@ pub(crate) fn bind(address: &AdminAddress) -> io::Result<Bound> {
     match address {
         AdminAddress::Tcp(address) => bind_tcp(*address),
         AdminAddress::Unix(path) => bind_socket_file(path),
+    }
+}
+
+/// Stands at a socket that somebody else bound; needs a runtime.
+///
+/// # Errors
+/// When it is not what the address says, or its file has gone.
+pub(crate) fn adopt(admin: AdminSocket) -> io::Result<Bound> {
+    match admin.asked {
+        AdminAddress::Tcp(_) => listen_tcp(admin.socket.into()),
+        AdminAddress::Unix(path) => {
+            let listener = std::os::unix::net::UnixListener::from(admin.socket);
+            listener.set_nonblocking(true)?;
+            let file = SocketFile {
+                device_and_inode: device_and_inode(&path)?,
+                path,
+                removed_by: admin.file,
+            };
+            Ok(Bound::Unix(UnixListener::from_std(listener)?, file))
+        }
     }
 }
 
@@ -58,16 +79,18 @@ impl Bound {
     }
 }
 
-/// A socket file that is removed with its listener, unless another process has put its own there.
+/// A socket file that is removed with its listener, unless another process has put its own there or answers at it.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+    removed_by: handover::SocketFile,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if device_and_inode(&self.path).is_ok_and(|there| there == self.device_and_inode) {
+        let ours = self.removed_by == handover::SocketFile::Ours;
+        if ours && device_and_inode(&self.path).is_ok_and(|there| there == self.device_and_inode) {
             // If it cannot be removed, the next start finds it abandoned.
             let _ = fs::remove_file(&self.path);
         }
@@ -76,7 +99,10 @@ impl Drop for SocketFile {
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     // The standard library sets SO_REUSEADDR: a restart need not wait for old connections.
-    let listener = std::net::TcpListener::bind(address)?;
+    listen_tcp(std::net::TcpListener::bind(address)?)
+}
+
+fn listen_tcp(listener: std::net::TcpListener) -> io::Result<Bound> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok(Bound::Tcp(TcpListener::from_std(listener)?, address))
@@ -89,6 +115,7 @@ fn bind_socket_file(path: &Path) -> io::Result<Bound> {
     let file = SocketFile {
         path: path.to_owned(),
         device_and_inode: device_and_inode(path)?,
+        removed_by: handover::SocketFile::Ours,
     };
     // Before `listen`, when nobody can connect yet: the file is never open to others, whatever the umask is.
     fs::set_permissions(path, Permissions::from_mode(SOCKET_FILE_MODE))?;

@@ -8,7 +8,7 @@ mod guard;
 mod listener;
 
 pub(crate) use body::Whole;
-pub(crate) use listener::{Bound, bind};
+pub(crate) use listener::{Bound, adopt, bind};
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -15,6 +15,8 @@ use super::reload::Fixed;
 use super::status::LastReload;
 use super::{Event, Readiness, Running, View};
 use crate::config::{File, LOOK_EVERY};
+use crate::drain::Idle;
+use crate::handover::Sockets;
 use crate::listener::Listeners;
 use crate::model::{self, Config, Generation};
 use crate::snapshot::{ListenerId, Snapshot};
@@ -54,7 +56,11 @@ impl Controller {
     ///
     /// # Errors
     /// As `apply`; nothing is left running then.
-    pub(crate) fn start(config: &Config, file: Option<File>) -> Result<(Self, View), Rejected> {
+    pub(crate) fn start(
+        config: &Config,
+        file: Option<File>,
+        sockets: Sockets,
+    ) -> Result<(Self, View), Rejected> {
         let workers = match config.workers {
             model::Workers::Auto => worker::count(),
             model::Workers::Count(count) => count.get(),
@@ -66,7 +72,7 @@ impl Controller {
         // Before the workers: they run until they are told to stop.
         let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
         let listeners =
-            Listeners::start(workers, Arc::clone(&current)).map_err(Rejected::Workers)?;
+            Listeners::start(workers, Arc::clone(&current), sockets).map_err(Rejected::Workers)?;
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
         let process = metrics.process();
@@ -109,7 +115,11 @@ impl Controller {
             readiness,
             tasks,
         };
-        match controller.apply(config) {
+        let applied = controller.apply(config).and_then(|generation| {
+            controller.listeners.open_doors()?;
+            Ok(generation)
+        });
+        match applied {
             Ok(generation) => {
                 controller.reloads.started(Timestamp::now());
                 tracing::info!(%generation, "configuration applied");
@@ -133,7 +143,7 @@ impl Controller {
                 Event::Reload(reply) => self.reload(reply),
                 Event::Finish(until, reply) => {
                     self.readiness.send_replace(Readiness::Draining);
-                    let finished = self.listeners.finish(until);
+                    let finished = self.listeners.finish(until, Idle::End);
                     self.tasks.spawn(async move {
                         finished.await;
                         let _left = reply.send(());

@@ -22,7 +22,10 @@ const CONNECTIONS_MAX: usize = 65_536;
 /// How long to wait when nothing can be accepted: long enough not to spin, short enough not to be noticed.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until told to stop, then closes the socket. Connections go on.
+/// Most connections that are taken from a socket's queue once it is to be closed; the queue holds no more.
+const LAST_MAX: usize = 4096;
+
+/// Accepts until told to stop, then takes who waits already and closes the socket. Connections go on.
 pub(super) async fn run(
     socket: std::net::TcpListener,
     place: Rc<Place>,
@@ -36,7 +39,7 @@ pub(super) async fn run(
     };
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -68,6 +71,36 @@ pub(super) async fn run(
         }
         while place.drain.open() >= CONNECTIONS_MAX && !stop.is_cancelled() {
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+    take_the_last(socket, &place, &open, &balance);
+}
+
+/// Takes the connections that wait in a socket's queue: closing it would reset them.
+fn take_the_last(
+    socket: TcpListener,
+    place: &Rc<Place>,
+    open: &Arc<AtomicUsize>,
+    balance: &Balance,
+) {
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    for _ in 0..LAST_MAX {
+        if place.drain.open() >= CONNECTIONS_MAX {
+            return;
+        }
+        match socket.accept() {
+            Ok((tcp, peer)) => {
+                let tcp = tcp
+                    .set_nonblocking(true)
+                    .and_then(|()| TcpStream::from_std(tcp));
+                if let Ok(tcp) = tcp {
+                    spawn(tcp, peer, place, open, balance.stay());
+                }
+            }
+            Err(error) if is_about_the_client(&error) => {}
+            Err(_) => return,
         }
     }
 }

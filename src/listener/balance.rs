@@ -93,6 +93,13 @@ impl Balance {
         }
     }
 
+    /// Counts a connection that stays with the worker that accepted it.
+    pub(super) fn stay(&self) -> Counted {
+        let load = Arc::clone(&self.workers[self.me].load);
+        load.0.fetch_add(1, Ordering::Relaxed);
+        Counted(load)
+    }
+
     /// Gives a connection to another worker. One that has ended closes it.
     pub(super) fn hand_over(&self, worker: usize, connection: HandedOver) {
         let _ = self.workers[worker]

@@ -131,7 +131,7 @@ impl Front {
         self.listener().idle_timeout
     }
 
-    /// Whether the connection should end when it is idle.
+    /// Whether the connection should end after what it is doing.
     pub(super) fn is_draining(&self) -> bool {
         self.place.drain.has_begun()
     }
@@ -156,6 +156,11 @@ impl Front {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether the connection should end when nothing is under way on it.
+    pub(super) fn ends_idle(&self) -> bool {
+        self.place.drain.ends_idle()
     }
 
     /// Whether the connection should end after this request: its time is up (`client_keep_alive`), or it drains.
@@ -271,7 +276,7 @@ enum Greeting {
 fn poll_greeting(tcp: &TcpStream, front: &Front, cx: &mut Context<'_>) -> Poll<Greeting> {
     let mut first = [0];
     let greeting = match tcp.poll_peek(cx, &mut ReadBuf::new(&mut first)) {
-        Poll::Pending if front.is_draining() => Greeting::None,
+        Poll::Pending if front.ends_idle() => Greeting::None,
         Poll::Pending => return Poll::Pending,
         Poll::Ready(Ok(0) | Err(_)) => Greeting::None,
         // RFC 8446 §5.1: content types of TLS records.

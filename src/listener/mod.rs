@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::socket::Claim;
-use crate::drain::Drain;
+use crate::drain::{Drain, Idle};
+use crate::handover::Sockets;
 use crate::model;
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::{upstream, worker};
@@ -34,9 +36,23 @@ const POOL_SWEEP: Duration = Duration::from_secs(1);
 pub(crate) struct Listeners {
     workers: Vec<Worker>,
     open: Vec<Open>,
+    /// The sockets of those that are open, to be handed over one day. A socket is closed when it is dropped here and
+    /// on its workers.
+    sockets: HashMap<ListenerId, Vec<TcpListener>>,
+    /// Sockets of others, for the first listeners that fit.
+    inherited: Sockets,
+    doors: Doors,
     /// Ports of closed listeners whose sockets or connections may still be there.
     closing: Vec<(u16, Weak<AtomicUsize>)>,
     next_id: u32,
+}
+
+/// Whether clients may come in.
+#[derive(Debug)]
+enum Doors {
+    Open,
+    /// Not before these are accepted from.
+    Held(Vec<(ListenerId, Vec<TcpListener>)>),
 }
 
 /// One listener that runs.
@@ -61,7 +77,15 @@ impl Open {
 #[derive(Debug)]
 pub(crate) enum Prepared {
     Running(Open),
-    Bound(Open, Vec<TcpListener>),
+    Bound(Open, Bound),
+}
+
+/// The sockets of a listener that is about to open.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    sockets: Vec<TcpListener>,
+    /// The same, shared out to workers in turn.
+    shares: Vec<TcpListener>,
 }
 
 impl Prepared {
@@ -103,21 +127,31 @@ enum Command {
     Close { id: ListenerId },
     /// Look at the newest snapshot and say so.
     Refresh { done: oneshot::Sender<()> },
-    /// Close everything and say when it is done; what still goes on is ended at `until`.
-    Finish {
+    /// The same for every listener, and what still goes on is ended at `until`; the answer comes when nothing more will
+    /// be accepted.
+    CloseAll {
         until: Instant,
-        finished: oneshot::Sender<()>,
+        idle: Idle,
+        closed: oneshot::Sender<()>,
     },
+    /// Say when every connection has finished.
+    Finish { finished: oneshot::Sender<()> },
     /// End now.
     Stop,
 }
 
 impl Listeners {
-    /// Starts `count` workers without any listener.
+    /// Starts `count` workers without any listener. New ones take the sockets they find among `inherited`. None accepts
+    /// before `open_doors`, and none of those that are bound even listens, since somebody else may serve until then:
+    /// clients would wait in vain if it came to nothing.
     ///
     /// # Errors
     /// When the system gives no thread; none is left running then.
-    pub(crate) fn start(count: usize, current: Arc<ArcSwap<Snapshot>>) -> io::Result<Self> {
+    pub(crate) fn start(
+        count: usize,
+        current: Arc<ArcSwap<Snapshot>>,
+        inherited: Sockets,
+    ) -> io::Result<Self> {
         // Bounded by what is sent: a command for each listener of a configuration, and connections on their way from
         // one worker to another, which the receiver counts as its own.
         let (commands, received): (Vec<_>, Vec<_>) =
@@ -126,6 +160,9 @@ impl Listeners {
         let mut listeners = Self {
             workers: Vec::with_capacity(count),
             open: Vec::new(),
+            sockets: HashMap::new(),
+            inherited,
+            doors: Doors::Held(Vec::new()),
             closing: Vec::new(),
             next_id: 0,
         };
@@ -145,11 +182,11 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Finds or binds the sockets of every listener, in order; nothing accepts yet. A listener on any free port keeps
-    /// the port that it found.
+    /// Finds, takes over or binds the sockets of every listener, in order; nothing accepts yet. A listener on any free
+    /// port keeps the port that it found.
     ///
     /// # Errors
-    /// The first port that could not be bound; what was bound before is closed again.
+    /// The first port that could not be had; what was bound before is closed again.
     pub(crate) fn prepare(
         &mut self,
         listeners: &[model::Listener],
@@ -160,7 +197,7 @@ impl Listeners {
             let asked = (listener.address, listener.port);
             prepared.push(match running {
                 Some(open) => Prepared::Running(open),
-                None => self.bind(asked, &prepared).map_err(|error| BindError {
+                None => self.find(asked, &prepared).map_err(|error| BindError {
                     index,
                     port: listener.port,
                     error,
@@ -187,14 +224,23 @@ impl Listeners {
         listeners.iter().map(find).collect()
     }
 
-    fn bind(
+    fn find(
         &mut self,
         asked: (Option<IpAddr>, u16),
         prepared: &[Prepared],
     ) -> io::Result<Prepared> {
         let (address, port) = asked;
-        let claim = self.claim(port, prepared);
-        let sockets = socket::bind(address, port, self.workers.len(), claim)?;
+        let mut sockets = self.inherited.take(address, port);
+        if sockets.is_empty() {
+            let claim = self.claim(port, prepared);
+            sockets = socket::bind(address, port, self.workers.len(), claim)?;
+        } else {
+            socket::adopt(&sockets)?;
+        }
+        if let Doors::Open = self.doors {
+            socket::listen(&sockets)?;
+        }
+        let shares = socket::share_out(&sockets, self.workers.len())?;
         let address = sockets[0].local_addr()?;
         self.next_id += 1;
         let open = Open {
@@ -203,7 +249,7 @@ impl Listeners {
             address,
             connections: Arc::default(),
         };
-        Ok(Prepared::Bound(open, sockets))
+        Ok(Prepared::Bound(open, Bound { sockets, shares }))
     }
 
     /// Workers close sockets in their own time, and a listener may move from one address to another on its port.
@@ -213,7 +259,7 @@ impl Listeners {
         let mut ours = open
             .map(|open| open.address.port())
             .chain(self.closing.iter().map(|(port, _)| *port));
-        if port == 0 || ours.any(|ours| ours == port) {
+        if port == 0 || ours.any(|ours| ours == port) || self.inherited.has_port(port) {
             Claim::Shared
         } else {
             Claim::Sole
@@ -225,15 +271,17 @@ impl Listeners {
         let mut open = Vec::with_capacity(prepared.len());
         for listener in prepared {
             open.push(listener.open().clone());
-            if let Prepared::Bound(bound, sockets) = listener {
+            if let Prepared::Bound(bound, Bound { sockets, shares }) = listener {
                 let id = bound.id;
                 // All know it before any accepts: the first connection may be handed over at once.
                 for worker in &self.workers {
                     let connections = Arc::clone(&bound.connections);
                     worker.tell(Command::Open { id, connections });
                 }
-                for (worker, socket) in self.workers.iter().zip(sockets) {
-                    worker.tell(Command::Accept { id, socket });
+                self.sockets.insert(id, sockets);
+                match &mut self.doors {
+                    Doors::Open => self.accept(id, shares),
+                    Doors::Held(waiting) => waiting.push((id, shares)),
                 }
             }
         }
@@ -242,6 +290,7 @@ impl Listeners {
             .iter()
             .filter(|old| open.iter().all(|new| new.id != old.id))
         {
+            self.sockets.remove(&gone.id);
             for worker in &self.workers {
                 worker.tell(Command::Close { id: gone.id });
             }
@@ -254,25 +303,65 @@ impl Listeners {
     /// Lets every worker look at the newest snapshot; ends when all have. Until then one that had nothing to do would
     /// hold on to the one before.
     pub(crate) fn refresh(&self) -> impl Future<Output = ()> + Send + 'static {
-        all(self.tell_all(|done| Command::Refresh { done }))
+        let workers = self.commands();
+        async move { all(&workers, |done| Command::Refresh { done }).await }
     }
 
-    /// Stops accepting; ends when the last connection has. They are told that nobody waits beyond `until`.
-    pub(crate) fn finish(&self, until: Instant) -> impl Future<Output = ()> + Send + 'static {
-        all(self.tell_all(|finished| Command::Finish { until, finished }))
+    fn accept(&self, id: ListenerId, shares: Vec<TcpListener>) {
+        for (worker, socket) in self.workers.iter().cycle().zip(shares) {
+            worker.tell(Command::Accept { id, socket });
+        }
     }
 
-    /// Tells every worker something that it will say to have done.
-    fn tell_all(
-        &self,
-        command: impl Fn(oneshot::Sender<()>) -> Command,
-    ) -> Vec<oneshot::Receiver<()>> {
-        let tell = |worker: &Worker| {
-            let (done, told) = oneshot::channel();
-            worker.tell(command(done));
-            told
-        };
-        self.workers.iter().map(tell).collect()
+    /// Accepts from what was held until now, and closes what was inherited for nothing.
+    ///
+    /// # Errors
+    /// When a port has been lost meanwhile; nothing accepts then.
+    pub(crate) fn open_doors(&mut self) -> Result<(), BindError> {
+        for (index, open) in self.open.iter().enumerate() {
+            let sockets = self.sockets.get(&open.id);
+            socket::listen(sockets.map_or(&[], Vec::as_slice)).map_err(|error| BindError {
+                index,
+                port: open.address.port(),
+                error,
+            })?;
+        }
+        if let Doors::Held(waiting) = std::mem::replace(&mut self.doors, Doors::Open) {
+            for (id, shares) in waiting {
+                self.accept(id, shares);
+            }
+        }
+        for address in self.inherited.addresses() {
+            tracing::warn!(%address, "no listener wants an inherited socket");
+        }
+        self.inherited = Sockets::default();
+        Ok(())
+    }
+
+    /// Stops accepting; ends when the last connection has. They are told that nobody waits beyond `until`. Asked again,
+    /// it may be in more of a hurry.
+    pub(crate) fn finish(
+        &mut self,
+        until: Instant,
+        idle: Idle,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.sockets.clear();
+        let workers = self.commands();
+        async move {
+            let close = |closed| Command::CloseAll {
+                until,
+                idle,
+                closed,
+            };
+            all(&workers, close).await;
+            // What workers handed over to each other until then has come before this.
+            all(&workers, |finished| Command::Finish { finished }).await;
+        }
+    }
+
+    fn commands(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+        let workers = self.workers.iter();
+        workers.map(|worker| worker.commands.clone()).collect()
     }
 
     /// Ends the workers with whatever they still do, and waits for their threads.
@@ -288,10 +377,19 @@ impl Listeners {
     }
 }
 
-async fn all(told: Vec<oneshot::Receiver<()>>) {
-    for done in told {
-        // A worker that is gone has done it too.
-        let _ = done.await;
+/// Tells every worker something, and waits until all say that it is done. One that is gone has done it too.
+async fn all(
+    workers: &[mpsc::UnboundedSender<Command>],
+    command: impl Fn(oneshot::Sender<()>) -> Command,
+) {
+    let ask = |worker: &mpsc::UnboundedSender<Command>| {
+        let (reply, answer) = oneshot::channel();
+        let _ = worker.send(command(reply));
+        answer
+    };
+    let answers: Vec<_> = workers.iter().map(ask).collect();
+    for answer in answers {
+        let _ = answer.await;
     }
 }
 
@@ -307,17 +405,24 @@ struct Door {
     place: Rc<connection::Place>,
     connections: Arc<AtomicUsize>,
     stop: CancellationToken,
+    /// Tasks that accept.
+    accepting: TaskTracker,
+    closed: Option<Instant>,
 }
 
 impl Door {
-    fn close(&self) {
+    fn close(&mut self, idle: Idle) {
         self.stop.cancel();
-        self.place.drain.begin();
+        self.accepting.close();
+        self.place.drain.begin(idle);
+        self.closed.get_or_insert_with(Instant::now);
     }
 
-    fn close_until(&self, until: Instant) {
-        self.stop.cancel();
-        self.place.drain.begin_until(until);
+    /// Whether nobody is there and nobody will come. Connections that another worker accepted before the door closed
+    /// may be on their way for a moment.
+    fn is_deserted(&self) -> bool {
+        let closed = self.closed.is_some_and(|at| at.elapsed() >= POOL_SWEEP);
+        closed && self.place.drain.open() == 0
     }
 }
 
@@ -334,6 +439,7 @@ async fn run(
             command = commands.recv() => command,
             _ = sweeps.tick() => {
                 upstream::sweep(current.load().idle_timeout, Instant::now());
+                doors.retain(|_, door| !door.is_deserted());
                 continue;
             }
         };
@@ -347,6 +453,8 @@ async fn run(
                     place: Rc::new(place),
                     connections,
                     stop: CancellationToken::new(),
+                    accepting: TaskTracker::new(),
+                    closed: None,
                 };
                 doors.insert(id, door);
             }
@@ -354,7 +462,7 @@ async fn run(
                 let Some(door) = doors.get(&id) else {
                     continue;
                 };
-                door.place.drain.spawn(accept::run(
+                door.accepting.spawn_local(accept::run(
                     socket,
                     Rc::clone(&door.place),
                     Arc::clone(&door.connections),
@@ -363,14 +471,13 @@ async fn run(
                 ));
             }
             Some(Command::Adopt(connection)) => {
-                // A listener that closed meanwhile closes what comes late.
                 if let Some(door) = doors.get(&connection.id) {
                     accept::adopt(connection, &door.place, &door.connections);
                 }
             }
             Some(Command::Close { id }) => {
-                if let Some(door) = doors.remove(&id) {
-                    door.close();
+                if let Some(door) = doors.get_mut(&id) {
+                    door.close(Idle::End);
                 }
             }
             Some(Command::Refresh { done }) => {
@@ -379,16 +486,32 @@ async fn run(
                 }
                 let _ = done.send(());
             }
-            Some(Command::Finish { until, finished }) => {
-                let drains: Vec<_> = doors.drain().map(|(_, door)| door).collect();
-                drains.iter().for_each(|door| door.close_until(until));
+            Some(Command::CloseAll {
+                until,
+                idle,
+                closed,
+            }) => {
+                for door in doors.values_mut() {
+                    door.place.drain.end_at(until);
+                    door.close(idle);
+                }
                 tokio::task::spawn_local(async move {
                     tokio::time::sleep_until(until.into()).await;
                     worker::wake_all();
                 });
+                let accepting: Vec<_> = doors.values().map(|door| door.accepting.clone()).collect();
                 tokio::task::spawn_local(async move {
-                    for door in drains {
-                        door.place.drain.finished().await;
+                    for tasks in accepting {
+                        tasks.wait().await;
+                    }
+                    let _ = closed.send(());
+                });
+            }
+            Some(Command::Finish { finished }) => {
+                let places: Vec<_> = doors.values().map(|door| Rc::clone(&door.place)).collect();
+                tokio::task::spawn_local(async move {
+                    for place in places {
+                        place.drain.finished().await;
                     }
                     let _ = finished.send(());
                 });

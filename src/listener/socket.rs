@@ -1,9 +1,9 @@
-//! Listening sockets: bound, tuned, one for each worker.
+//! Listening sockets: bound or taken over, tuned, shared out to workers.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -18,6 +18,7 @@ pub(super) enum Claim {
 }
 
 /// Binds `count` sockets to one port, which the kernel shares between workers by connection. Port 0 takes a free one.
+/// Nobody can connect yet.
 ///
 /// # Errors
 /// What the system says, for the first socket that could not be had; none is kept then.
@@ -54,6 +55,38 @@ fn open_first(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     open(address)
 }
 
+/// Makes sockets that another process bound fit for use.
+///
+/// # Errors
+/// What the system says; none should be left then.
+pub(super) fn adopt(sockets: &[TcpListener]) -> io::Result<()> {
+    sockets.iter().try_for_each(|socket| {
+        SockRef::from(socket).set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)
+    })
+}
+
+/// Lets clients connect; whoever does waits until a worker accepts.
+///
+/// # Errors
+/// When somebody else began to listen there first.
+pub(super) fn listen(sockets: &[TcpListener]) -> io::Result<()> {
+    sockets
+        .iter()
+        .try_for_each(|socket| SockRef::from(socket).listen(BACKLOG))
+}
+
+/// Gives each of `workers` a socket to accept from, and each socket a worker: the one at place `i` is for worker
+/// `i % workers`. Where sockets are too few several workers share one.
+///
+/// # Errors
+/// When the system has no more descriptors.
+pub(super) fn share_out(sockets: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListener>> {
+    let count = workers.max(sockets.len());
+    let shares = sockets.iter().cycle().take(count);
+    shares.map(TcpListener::try_clone).collect()
+}
+
 /// `EAFNOSUPPORT` on Linux.
 const ADDRESS_FAMILY_UNSUPPORTED: i32 = 97;
 
@@ -64,7 +97,6 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
@@ -80,4 +112,36 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // Connections of a process that has ended must not keep the port.
     socket.set_reuse_address(true)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(sockets: &[TcpListener]) -> Vec<SocketAddr> {
+        let local = sockets.iter().map(|socket| socket.local_addr().unwrap());
+        local.collect()
+    }
+
+    #[test]
+    fn every_worker_gets_a_socket_and_every_socket_a_worker() {
+        let any = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = [any(), any(), any()];
+        let [a, b, c] = local(&sockets)[..] else {
+            panic!("three sockets")
+        };
+        let shared = |workers| local(&share_out(&sockets, workers).unwrap());
+        assert_eq!(shared(1), [a, b, c]);
+        assert_eq!(shared(3), [a, b, c]);
+        assert_eq!(shared(5), [a, b, c, a, b]);
+    }
+
+    #[test]
+    fn nobody_connects_before_listening_begins() {
+        let sockets = bind(Some(Ipv4Addr::LOCALHOST.into()), 0, 2, Claim::Sole).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        assert!(std::net::TcpStream::connect(address).is_err());
+        listen(&sockets).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok());
+    }
 }

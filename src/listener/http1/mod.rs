@@ -77,7 +77,7 @@ async fn sleep(connection: &Connection, front: &Front, alarm: &Alarm) -> Woken {
     let listening = |cx: &mut Context<'_>| match connection.poll_read_ahead(cx) {
         Poll::Ready(Ok(1..)) => Poll::Ready(Woken::ByBytes),
         Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Woken::ByTheEnd),
-        Poll::Pending if front.is_draining() => Poll::Ready(Woken::ByTheEnd),
+        Poll::Pending if front.ends_idle() => Poll::Ready(Woken::ByTheEnd),
         Poll::Pending => Poll::Pending,
     };
     let idle_timeout = front.idle_timeout();
@@ -152,7 +152,7 @@ async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Nex
             // A head that has begun has its own limit.
             Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
             // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
-            Poll::Pending if front.is_draining() => Poll::Ready(Some(Next::End)),
+            Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
             outcome => outcome.map(Some),
         };
         let patience = BUSY_FOR.min(front.idle_timeout());
