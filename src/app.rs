@@ -28,6 +28,7 @@ use crate::config::{File, Problems};
 use crate::control::{self, Control, Controller, Finished, Refused, Rejected, View};
 use crate::handover::Sockets;
 use crate::model::{AdminAddress, Config, Generation};
+use crate::systemd::{Manager, News};
 
 /// How long requests may take to finish once the process is told to stop; ALB's default deregistration delay.
 const FINISH_GRACE: Duration = Duration::from_secs(300);
@@ -89,7 +90,7 @@ pub struct Running {
 /// # Errors
 /// When something that the configuration names cannot be used or bound; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    start_with(Source::Program(config)).await
+    start_with(Source::Program(config), Sockets::default()).await
 }
 
 /// Starts what a file says, and follows the file from then on: when it or a file that it names changes, it is read
@@ -98,14 +99,15 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// As `start`, and when the file is refused.
 pub async fn start_from(file: File) -> Result<Running, Error> {
-    start_with(Source::File(file)).await
+    start_with(Source::File(file), Sockets::default()).await
 }
 
-async fn start_with(source: Source) -> Result<Running, Error> {
+/// Starts with sockets that listeners and the admin address take instead of binding their own.
+async fn start_with(source: Source, sockets: Sockets) -> Result<Running, Error> {
     let (ready, started) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || control_side(source, ready))
+        .spawn(move || control_side(source, sockets, ready))
         .map_err(|error| Error::Bind(format!("no control thread can be started: {error}")))?;
     let (control, admin) = started
         .await
@@ -121,7 +123,7 @@ type Started = Result<(Control, AdminAddress), Error>;
 
 /// The control side: admin address, health checks, names, changes. A runtime of its own, so that none of it delays
 /// a request.
-fn control_side(source: Source, ready: oneshot::Sender<Started>) {
+fn control_side(source: Source, sockets: Sockets, ready: oneshot::Sender<Started>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,7 +137,7 @@ fn control_side(source: Source, ready: oneshot::Sender<Started>) {
         }
     };
     runtime.block_on(async {
-        let (admin, controller, view) = match assemble(source) {
+        let (admin, controller, view) = match assemble(source, sockets) {
             Ok(assembled) => assembled,
             Err(error) => return drop(ready.send(Err(error))),
         };
@@ -153,7 +155,10 @@ fn control_side(source: Source, ready: oneshot::Sender<Started>) {
 }
 
 /// Everything of the control side, ready to run.
-fn assemble(source: Source) -> Result<(admin::Bound, Controller, View), Error> {
+fn assemble(
+    source: Source,
+    mut sockets: Sockets,
+) -> Result<(admin::Bound, Controller, View), Error> {
     let (config, file) = match source {
         Source::Program(config) => (config, None),
         Source::File(mut file) => {
@@ -162,10 +167,13 @@ fn assemble(source: Source) -> Result<(admin::Bound, Controller, View), Error> {
             (config, Some(file))
         }
     };
-    let admin = admin::bind(&config.admin)
-        .map_err(|error| Error::Bind(format!("admin address: {error}")))?;
+    let admin = match sockets.take_admin(&config.admin) {
+        Some(taken) => admin::adopt(taken),
+        None => admin::bind(&config.admin),
+    };
+    let admin = admin.map_err(|error| Error::Bind(format!("admin address: {error}")))?;
     // Where this fails the admin address is closed first, so whoever tries again at once finds it free.
-    let (controller, view) = Controller::start(&config, file, Sockets::default())?;
+    let (controller, view) = Controller::start(&config, file, sockets)?;
     Ok((admin, controller, view))
 }
 
@@ -225,12 +233,24 @@ impl Running {
     }
 }
 
+/// What a process was given by whoever started it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) sockets: Sockets,
+    pub(crate) manager: Manager,
+}
+
 /// Runs a load balancer until SIGTERM or SIGINT, then lets requests finish; a second signal ends it at once. SIGHUP
 /// reads its file again. `ready` is called when everything is bound.
 ///
 /// # Errors
 /// As `start` and `start_from`.
-pub fn run_until_signal(source: Source, ready: impl FnOnce(&Running)) -> Result<(), Error> {
+pub(crate) fn run_until_signal(
+    source: Source,
+    origin: Origin,
+    ready: impl FnOnce(&Running),
+) -> Result<(), Error> {
+    let Origin { sockets, manager } = origin;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -238,14 +258,16 @@ pub fn run_until_signal(source: Source, ready: impl FnOnce(&Running)) -> Result<
     runtime.block_on(async {
         let mut signals = Signals::listen()
             .map_err(|error| Error::Bind(format!("signals cannot be received: {error}")))?;
-        let running = start_with(source).await?;
+        let running = start_with(source, sockets).await?;
         ready(&running);
+        manager.tell(News::Ready);
         loop {
             match signals.next().await {
                 Asked::Reload => running.control.begin_reload().await,
                 Asked::Stop => break,
             }
         }
+        manager.tell(News::Stopping);
         tracing::info!("stopping: requests in progress may finish; a second signal ends them");
         let finished = tokio::select! {
             finished = running.control.finish(Instant::now() + FINISH_GRACE) => finished,

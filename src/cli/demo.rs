@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::{Exit, exit_of, out};
-use crate::app::{self, Source};
+use crate::app::{self, Origin, Source};
 use crate::demo;
+use crate::handover::Sockets;
 use crate::model::{Action, Actions, AdminAddress, Condition, Config, Listener, Protocol};
+use crate::systemd::Manager;
 use crate::telemetry::log;
 
 pub(super) fn run(admin: AdminAddress) -> Exit {
@@ -20,11 +22,19 @@ pub(super) fn run(admin: AdminAddress) -> Exit {
     };
     demo.config.admin = admin;
     let config = demo.config.clone();
-    exit_of(app::run_until_signal(Source::Program(config), |running| {
-        let text = invitation(&demo.config, &running.listeners(), running.admin());
-        // The demo serves whether anybody reads this or not.
-        let _ = out::print(&text);
-    }))
+    let origin = Origin {
+        sockets: Sockets::default(),
+        manager: Manager::none(),
+    };
+    exit_of(app::run_until_signal(
+        Source::Program(config),
+        origin,
+        |running| {
+            let text = invitation(&demo.config, &running.listeners(), running.admin());
+            // The demo serves whether anybody reads this or not.
+            let _ = out::print(&text);
+        },
+    ))
 }
 
 /// Every URL with the group behind it, and what to try.

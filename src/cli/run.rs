@@ -2,18 +2,31 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, config_file, exit_of};
-use crate::app;
+use super::{Exit, config_file, exit_of, out};
+use crate::app::{self, Origin, Source};
 use crate::config::File;
+use crate::systemd;
 use crate::telemetry::log;
 
 pub(super) fn run(named: Option<PathBuf>) -> Exit {
+    // First of all: no thread may run yet.
+    let sockets = match systemd::sockets() {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            out::complain(&error);
+            return Exit::CouldNotBind;
+        }
+    };
     let Some(file) = config_file(named) else {
         return Exit::Refused;
     };
     log::start();
-    let source = app::Source::File(File::new(file));
-    exit_of(app::run_until_signal(source, tell))
+    let origin = Origin {
+        sockets,
+        manager: systemd::Manager::of_environment(),
+    };
+    let source = Source::File(File::new(file));
+    exit_of(app::run_until_signal(source, origin, tell))
 }
 
 /// Says where requests are taken, now that they are.

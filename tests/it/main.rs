@@ -23,5 +23,7 @@ mod lifecycle; // start, change and end
 mod reload; // files that are read again, and what a change leaves alone
 mod scene; // targets, certificates and clients around a running load balancer
 mod stickiness; // clients that come back
+mod process; // the real binary as a process
+mod systemd; // what a service manager gives and hears
 mod tls; // real handshakes
 mod weights; // forwards to several groups
