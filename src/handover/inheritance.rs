@@ -5,6 +5,9 @@ use std::os::fd::OwnedFd;
 
 use crate::model::AdminAddress;
 
+/// How a service manager tells a process of sockets (sd_listen_fds(3)); it is told once, so nobody may inherit them.
+pub(crate) const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+
 /// Listening sockets by what they are for. Those that nobody takes are closed when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
