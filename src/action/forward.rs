@@ -78,7 +78,7 @@ impl Forward {
             };
             match sent {
                 Ok(mut answer) => {
-                    session.keep(&mut answer.response, &lease, hop.cookie_keys);
+                    session.keep(request, &mut answer.response, &lease, hop.cookie_keys);
                     return Ok(answered(group, answer, lease, exchange));
                 }
                 Err(failure) => {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use super::Forward;
+use crate::message::cookie::{self, Found};
 use crate::message::{Error, Exchange, Request, Response};
 use crate::model::Stickiness;
-use crate::target::stickiness::{Keys, Mark, Opened, Pair, Stays};
+use crate::target::stickiness::{Keys, Mark, Opened, Pair, Stays, app};
 use crate::target::{Group, Lease};
 use crate::upstream::PoolId;
 use crate::worker;
@@ -24,6 +25,16 @@ pub(super) struct Session<'a> {
     /// What the client's cookies hold; nothing where they are not used.
     group_stays: Stays,
     target_stays: Stays,
+    app_cookie: AppCookie,
+}
+
+/// What a client has of AWSALBAPP, apart from its stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AppCookie {
+    /// None, or one that is good for something.
+    Sound,
+    /// Good for nothing: forged, expired, or without the cookie of the application.
+    Stale,
 }
 
 impl<'a> Session<'a> {
@@ -50,19 +61,38 @@ impl<'a> Session<'a> {
         let named = named.and_then(|mark| forward.groups.find(&mark));
         let group = named.or_else(|| forward.groups.draw(|end| fastrand::u32(..end)));
         let group = group.ok_or(Error::NoTargets)?;
-        let target_stays = match group.stickiness() {
-            Some(Stickiness::LbCookie { .. }) => {
-                let opened = Pair::Target.open(keys, &request.headers, now);
-                opened.into_stays()
-            }
-            Some(Stickiness::AppCookie { .. }) | None => Stays::default(),
-        };
-        Ok(Self {
+        let mut session = Self {
             forward,
             group,
             group_stays,
-            target_stays,
-        })
+            target_stays: Stays::default(),
+            app_cookie: AppCookie::Sound,
+        };
+        match group.stickiness() {
+            Some(Stickiness::LbCookie { .. }) => {
+                let opened = Pair::Target.open(keys, &request.headers, now);
+                session.target_stays = opened.into_stays();
+            }
+            Some(Stickiness::AppCookie { cookie_name, .. }) => {
+                session.open_app_cookie(cookie_name, request, keys, now);
+            }
+            None => {}
+        }
+        Ok(session)
+    }
+
+    /// AWSALBAPP binds only beside the cookie of the application that the group goes by.
+    fn open_app_cookie(&mut self, cookie_name: &str, request: &Request, keys: &Keys, now: u32) {
+        let opened = app::open(keys, &request.headers, now);
+        let came = opened != Opened::Nothing;
+        let mut stays = opened.into_stays();
+        if cookie::find(&request.headers, cookie_name) == Found::Nothing {
+            stays.forget(|mark| mark.is_within(self.group.mark()));
+        }
+        if came && stays.is_empty() {
+            self.app_cookie = AppCookie::Stale;
+        }
+        self.target_stays = stays;
     }
 
     pub(super) fn group(&self) -> &'a Group {
@@ -80,25 +110,51 @@ impl<'a> Session<'a> {
 
     /// Has the client come back to where it was answered: to the target that was chosen in the end, so a session that
     /// had to move stays where it moved to.
-    pub(super) fn keep(self, response: &mut Response, lease: &Lease, keys: &Keys) {
+    pub(super) fn keep(
+        self,
+        request: &Request,
+        response: &mut Response,
+        lease: &Lease,
+        keys: &Keys,
+    ) {
         let now = worker::epoch_seconds();
-        let group = self.group.mark();
         if let Some(duration) = self.forward.stickiness {
             let of_forward = |mark: &Mark| self.forward.groups.find(mark).is_some();
             let mut stays = self.group_stays;
-            stays.renew(*group, duration, now, of_forward);
-            set(response, Pair::Group.seal(keys, &stays, now));
+            stays.renew(*self.group.mark(), duration, now, of_forward);
+            set(response, flat(Pair::Group.seal(keys, &stays, now)));
         }
-        if let Some(&Stickiness::LbCookie { duration }) = self.group.stickiness() {
-            let mut stays = self.target_stays;
-            stays.renew(*lease.mark(), duration, now, |mark| mark.is_within(group));
-            set(response, Pair::Target.seal(keys, &stays, now));
+        let here = |mark: &Mark| mark.is_within(self.group.mark());
+        let mut stays = self.target_stays;
+        match self.group.stickiness() {
+            Some(&Stickiness::LbCookie { duration }) => {
+                stays.renew(*lease.mark(), duration, now, here);
+                set(response, flat(Pair::Target.seal(keys, &stays, now)));
+            }
+            Some(Stickiness::AppCookie {
+                cookie_name,
+                duration,
+            }) => {
+                let bound = stays.find(here).is_some();
+                if bound || cookie::is_set(&response.headers, cookie_name) {
+                    stays.renew(*lease.mark(), *duration, now, here);
+                    set(response, app::seal(keys, &stays, now, request));
+                } else if self.app_cookie == AppCookie::Stale {
+                    // ALB sends these with every answer to everyone who is not bound.
+                    set(response, app::removal(now));
+                }
+            }
+            None => {}
         }
     }
 }
 
-fn set(response: &mut Response, cookies: Option<[HeaderValue; 2]>) {
-    for cookie in cookies.into_iter().flatten() {
+fn flat(pair: Option<[HeaderValue; 2]>) -> impl Iterator<Item = HeaderValue> {
+    pair.into_iter().flatten()
+}
+
+fn set(response: &mut Response, cookies: impl IntoIterator<Item = HeaderValue>) {
+    for cookie in cookies {
         response.casing.remember(&SET_COOKIE, b"Set-Cookie");
         response.headers.append(SET_COOKIE, cookie);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::check::Findings;
 use super::field_path::FieldPath;
 use crate::model::{
-    Algorithm, Config, DesyncMitigationMode, ProtocolVersion, Stickiness, TargetGroup, Transform,
+    Algorithm, Config, DesyncMitigationMode, ProtocolVersion, TargetGroup, Transform,
 };
 
 /// Things of ELBv2 that the format has no field for; whoever writes one reads that, and not "unknown field".
@@ -70,15 +70,6 @@ fn target_group(group: &TargetGroup, path: &FieldPath, findings: &mut Findings) 
             &path.field("algorithm"),
             &what,
             "write round_robin, the default",
-        );
-    }
-    if let Some(Stickiness::AppCookie { .. }) = group.stickiness {
-        let path = path.field("stickiness").field("type");
-        refuse(
-            findings,
-            &path,
-            "stickiness by app_cookie",
-            "write lb_cookie",
         );
     }
     if group.slow_start != Duration::ZERO {

@@ -1,6 +1,6 @@
-//! Reads one cookie of a request, where it lies. Never keeps a jar, never copies.
+//! Reads one cookie of a request or a response, where it lies. Never keeps a jar, never copies.
 
-use http::header::{COOKIE, HeaderMap};
+use http::header::{COOKIE, HeaderMap, SET_COOKIE};
 
 /// What a request carries under one cookie name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,16 @@ pub(crate) fn find<'a>(headers: &'a HeaderMap, name: &str) -> Found<'a> {
         (Some(value), None) => Found::One(value),
         (Some(_), Some(_)) => Found::Several,
     }
+}
+
+/// Whether a response sets a cookie of this name, to whatever value (RFC 6265 §5.2).
+pub(crate) fn is_set(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(SET_COOKIE).into_iter().any(|line| {
+        let pair = line.as_bytes().split(|&byte| byte == b';').next();
+        let mut halves = pair.unwrap_or_default().splitn(2, |&byte| byte == b'=');
+        let named = halves.next().unwrap_or_default().trim_ascii();
+        halves.next().is_some() && named == name.as_bytes()
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +86,35 @@ mod tests {
     fn a_name_given_twice_is_several() {
         assert_eq!(find(&headers(&["a=1; a=1"]), "a"), Found::Several);
         assert_eq!(find(&headers(&["a=1", "b=2; a=3"]), "a"), Found::Several);
+    }
+
+    #[test]
+    fn a_response_sets_a_cookie_whatever_its_value() {
+        let sets = |lines: &[&'static str]| {
+            let lines = lines.iter().map(|line| HeaderValue::from_static(line));
+            is_set(&lines.map(|line| (SET_COOKIE, line)).collect(), "SID")
+        };
+        for line in [
+            "SID=1",
+            "SID=; Max-Age=0",
+            " SID = a=b ;Path=/",
+            "SID=\"x;y\"",
+        ] {
+            assert!(sets(&["a=b", line]), "{line}");
+        }
+        for line in [
+            "sid=1",
+            "SIDE=1",
+            "a=SID",
+            "a=b; SID=1",
+            "SID",
+            "SID; a=b",
+            "=SID",
+            "",
+        ] {
+            assert!(!sets(&["a=b", line]), "{line}");
+        }
+        assert!(!sets(&[]));
     }
 
     #[test]

@@ -535,3 +535,124 @@ async fn other_cookies_pass_untouched_both_ways() {
     assert_eq!(set[..3], SET);
     assert_eq!(set.len(), 7);
 }
+
+/// A target that begins a session of its own with whoever asks for /login.
+async fn with_sessions(name: &'static str) -> Target {
+    Target::playing(move |head, mut client| async move {
+        let session = match head.starts_with("GET /login ") {
+            true => format!("Set-Cookie: SESSION={name}; HttpOnly\r\n"),
+            false => String::new(),
+        };
+        let length = name.len();
+        client
+            .say(format!(
+                "HTTP/1.1 200 OK\r\n{session}Content-Length: {length}\r\n\r\n{name}"
+            ))
+            .await;
+        Some(client)
+    })
+    .await
+}
+
+/// Three of these, and a load balancer that follows their sessions.
+async fn following_sessions() -> ([Target; 3], Running) {
+    let targets = [
+        with_sessions("one").await,
+        with_sessions("two").await,
+        with_sessions("three").await,
+    ];
+    let mut web = group("web", &addresses(&targets));
+    web.stickiness = Some(Stickiness::AppCookie {
+        cookie_name: "SESSION".into(),
+        duration: DAY,
+    });
+    let running = start(config([http("web")], [web])).await;
+    all_healthy(&running).await;
+    (targets, running)
+}
+
+#[tokio::test]
+async fn a_client_stays_where_the_application_began_its_session() {
+    let (targets, running) = following_sessions().await;
+
+    let mut browser = Browser::of(&running).await;
+    assert_eq!(browser.answers("/").await.len(), 3, "no session, no target");
+    assert!(browser.jar.is_empty());
+    let home = browser.get("/login").await;
+    assert_eq!(browser.set(), ["SESSION", "AWSALBAPP-0"]);
+    assert_eq!(browser.jar["SESSION"], home);
+    assert_eq!(browser.stays("/").await, home);
+    assert_eq!(browser.set(), ["AWSALBAPP-0"], "renewed with every answer");
+    let seen = targets[index(&home)].last_request();
+    assert!(seen.contains(&format!("SESSION={home}")), "{seen}");
+}
+
+#[tokio::test]
+async fn both_cookies_are_needed_and_what_is_left_of_them_is_taken_back_once() {
+    let (_targets, running) = following_sessions().await;
+
+    let mut browser = Browser::of(&running).await;
+    browser.get("/login").await;
+    let whole = browser.jar.clone();
+    let removed = ["AWSALBAPP-0", "AWSALBAPP-1", "AWSALBAPP-2", "AWSALBAPP-3"];
+
+    // Logged out.
+    browser.jar.remove("SESSION");
+    browser.get("/").await;
+    assert_eq!(browser.set(), removed);
+    assert_eq!(browser.jar["AWSALBAPP-0"], "_remove_");
+    assert_eq!(browser.answers("/").await.len(), 3);
+    assert!(browser.set().is_empty());
+
+    // Without ours, or with one that is forged.
+    for (forged, set) in [(None, &[][..]), (Some("forged"), &removed)] {
+        browser.jar.clone_from(&whole);
+        browser.jar.remove("AWSALBAPP-0");
+        let forged = forged.map(|forged| ("AWSALBAPP-0".to_owned(), forged.to_owned()));
+        browser.jar.extend(forged);
+        browser.get("/").await;
+        assert_eq!(browser.set(), set);
+        assert_eq!(browser.answers("/").await.len(), 3);
+        let home = browser.get("/login").await;
+        assert_eq!(browser.stays("/").await, home);
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_the_application_moves_from_an_ailing_target_and_stays_there() {
+    let (targets, running) = following_sessions().await;
+
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/login").await;
+    targets[index(&home)].set_status(503);
+    becomes(&running, index(&home), "unhealthy").await;
+    let refuge = browser.stays("/").await;
+    assert_ne!(refuge, home);
+    targets[index(&home)].set_status(200);
+    becomes(&running, index(&home), "healthy").await;
+    assert_eq!(browser.stays("/").await, refuge);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_told_so_where_its_browser_asks_for_it() {
+    let (_targets, running) = following_sessions().await;
+
+    let mut browser = Browser::of(&running).await;
+    let chrome = "User-Agent: Mozilla/5.0 (X11) Chrome/131.0.0.0 Safari/537.36\r\n";
+    for (origin, told) in [
+        ("", false),
+        ("Origin: http://web.example\r\n", false),
+        ("Origin: https://other.example\r\n", true),
+    ] {
+        browser
+            .get_with("/login", &format!("{chrome}{origin}"))
+            .await;
+        let cookie = set_cookies(&browser.head).last().unwrap();
+        assert!(cookie.starts_with("AWSALBAPP-0="));
+        assert_eq!(
+            cookie.ends_with("; SameSite=None; Secure"),
+            told,
+            "{origin}"
+        );
+    }
+}

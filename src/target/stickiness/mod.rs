@@ -2,6 +2,7 @@
 //! or make one, and any process with the same keys can open them.
 //! Never decides whether a target is eligible, and an unusable cookie is never an error.
 
+pub(crate) mod app;
 mod base64;
 mod keys;
 mod mark;

@@ -50,7 +50,7 @@ impl Stays {
         now: u32,
         belongs: impl Fn(&Mark) -> bool,
     ) {
-        self.0.retain(|stay| !belongs(&stay.mark));
+        self.forget(belongs);
         self.0.truncate(STAYS_MAX - 1);
         let stay = Stay {
             mark,
@@ -58,6 +58,11 @@ impl Stays {
             valid_for: u32::try_from(duration.as_secs()).unwrap_or(u32::MAX),
         };
         self.0.insert(0, stay);
+    }
+
+    /// Gives up whatever `belongs`.
+    pub(crate) fn forget(&mut self, belongs: impl Fn(&Mark) -> bool) {
+        self.0.retain(|stay| !belongs(&stay.mark));
     }
 
     /// Forgets what is no longer valid.
