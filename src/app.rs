@@ -13,7 +13,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -29,9 +28,6 @@ use crate::control::{self, Control, Controller, Finished, Refused, Rejected, Vie
 use crate::handover::Sockets;
 use crate::model::{AdminAddress, Config, Generation};
 use crate::systemd::{Manager, News};
-
-/// How long requests may take to finish once the process is told to stop; ALB's default deregistration delay.
-const FINISH_GRACE: Duration = Duration::from_secs(300);
 
 /// Why a configuration does not run.
 #[derive(Debug, thiserror::Error)]
@@ -217,9 +213,10 @@ impl Running {
         Ok(self.control.reload().await?.generation)
     }
 
-    /// Stops accepting, lets requests finish for as long as ALB would, and ends. No task, thread or socket is left.
+    /// Stops accepting, lets requests finish, and ends, with the delay and the timeout of `shutdown` in the
+    /// configuration. No task, thread or socket is left.
     pub async fn shutdown(self) {
-        self.control.finish(Instant::now() + FINISH_GRACE).await;
+        self.control.finish().await;
         self.stop().await;
     }
 
@@ -270,7 +267,7 @@ pub(crate) fn run_until_signal(
         manager.tell(News::Stopping);
         tracing::info!("stopping: requests in progress may finish; a second signal ends them");
         let finished = tokio::select! {
-            finished = running.control.finish(Instant::now() + FINISH_GRACE) => finished,
+            finished = running.control.finish() => finished,
             () = signals.stop() => Finished::InPart,
         };
         running.stop().await;

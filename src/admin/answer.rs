@@ -124,13 +124,14 @@ fn ready(readiness: Readiness) -> Response<Whole> {
 }
 
 async fn reload(control: &WeakControl) -> Response<Whole> {
-    let Some(control) = control.upgrade() else {
-        return stopping();
+    let outcome = match control.upgrade() {
+        Some(control) => control.reload().await,
+        None => Err(Refused::Stopped),
     };
-    match control.reload().await {
+    match outcome {
         Ok(applied) => json(StatusCode::OK, &Generation::from(&applied)),
         Err(refused @ Refused::NotFromAFile) => error(StatusCode::CONFLICT, refused),
-        Err(Refused::Stopped) => stopping(),
+        Err(refused @ Refused::Stopped) => error(StatusCode::SERVICE_UNAVAILABLE, refused),
         Err(refused @ (Refused::Problems(_) | Refused::Rejected(..))) => {
             let problems = refused.problems();
             json(StatusCode::UNPROCESSABLE_ENTITY, &Problems { problems })
@@ -159,10 +160,6 @@ impl<'a> From<&'a Applied> for Generation<'a> {
 #[derive(Serialize)]
 struct Problems<'a> {
     problems: &'a [Problem],
-}
-
-fn stopping() -> Response<Whole> {
-    error(StatusCode::SERVICE_UNAVAILABLE, "the load balancer stops")
 }
 
 fn wrong_method(page: Page) -> Response<Whole> {

@@ -109,6 +109,7 @@ impl Controller {
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(prepared);
         self.access_logs.commit(access_log);
+        self.shutdown = config.shutdown;
         self.generation = generation;
         self.process.generation.set(generation.0 as f64);
         let groups = self.registry.groups(config);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -11,14 +12,14 @@ use tokio_util::task::TaskTracker;
 
 use super::access_logs::AccessLogs;
 use super::apply::Rejected;
+use super::finish::Ending;
 use super::reload::Fixed;
 use super::status::LastReload;
 use super::{Event, Readiness, Running, View};
 use crate::config::{File, LOOK_EVERY};
-use crate::drain::Idle;
 use crate::handover::Sockets;
 use crate::listener::Listeners;
-use crate::model::{self, Config, Generation};
+use crate::model::{self, Config, Generation, Shutdown};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::target::Registry;
 use crate::target::stickiness::Keys;
@@ -45,6 +46,8 @@ pub(crate) struct Controller {
     pub(super) fixed: Fixed,
     pub(super) reloads: ReloadMetrics,
     pub(super) last_reload: watch::Sender<Option<Arc<LastReload>>>,
+    pub(super) shutdown: Shutdown,
+    pub(super) ending: Ending,
     pub(super) running: watch::Sender<Arc<Running>>,
     pub(super) readiness: watch::Sender<Readiness>,
     /// Checks and look-ups of targets.
@@ -111,6 +114,8 @@ impl Controller {
             fixed: Fixed::of(config),
             reloads,
             last_reload,
+            shutdown: config.shutdown,
+            ending: Ending::default(),
             running,
             readiness,
             tasks,
@@ -141,14 +146,7 @@ impl Controller {
             match event {
                 Event::Apply(config, reply) => self.change(&config, reply),
                 Event::Reload(reply) => self.reload(reply),
-                Event::Finish(until, reply) => {
-                    self.readiness.send_replace(Readiness::Draining);
-                    let finished = self.listeners.finish(until, Idle::End);
-                    self.tasks.spawn(async move {
-                        finished.await;
-                        let _left = reply.send(());
-                    });
-                }
+                Event::Finish(reply) => self.announce_end(reply),
                 Event::Stop => break,
             }
         }
@@ -158,17 +156,28 @@ impl Controller {
     /// What comes next. A file that has changed is one who asks for a reload.
     async fn next(&mut self, events: &mut mpsc::Receiver<Event>, looks: &mut Interval) -> Event {
         loop {
-            // Both arms lose nothing when they are cancelled.
+            // No arm loses anything when it is cancelled.
             tokio::select! {
                 event = events.recv() => return event.unwrap_or(Event::Stop),
-                _ = looks.tick() => {}
-            }
-            self.access_logs.forget_finished();
-            if self.file.as_mut().is_some_and(File::has_changed) {
-                let (reply, _nobody) = oneshot::channel();
-                return Event::Reload(reply);
+                () = until(self.due()) => self.tend(Instant::now()),
+                _ = looks.tick() => {
+                    self.access_logs.forget_finished();
+                    if self.file.as_mut().is_some_and(File::has_changed) {
+                        let (reply, _nobody) = oneshot::channel();
+                        return Event::Reload(reply);
+                    }
+                }
             }
         }
+    }
+
+    /// When something is to be done that nobody asks for.
+    fn due(&self) -> Option<Instant> {
+        self.end_is_due()
+    }
+
+    fn tend(&mut self, now: Instant) {
+        self.close_when_due(now);
     }
 
     async fn stop(self) {
@@ -179,5 +188,13 @@ impl Controller {
         // The last handles on the access log are in there. Whoever else runs on this thread has nothing to do any more.
         drop(self.current);
         self.access_logs.finish();
+    }
+}
+
+/// Waits for a moment, or for ever where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }

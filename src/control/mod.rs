@@ -4,6 +4,7 @@
 mod access_logs;
 mod apply;
 mod controller;
+mod finish;
 mod reload;
 mod status;
 
@@ -13,7 +14,6 @@ pub(crate) use reload::{Refused, log_problem};
 pub use status::{GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, TargetStatus};
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,9 +33,9 @@ pub(crate) enum Event {
     Apply(Box<Config>, oneshot::Sender<Result<Applied, Refused>>),
     /// Read the file again and run what it says now, whole or not at all.
     Reload(oneshot::Sender<Result<Applied, Refused>>),
-    /// Stop accepting and let requests finish; the answer comes when they have. Nobody waits for it beyond the moment
-    /// given.
-    Finish(Instant, oneshot::Sender<()>),
+    /// Say so, stop accepting some time later, and let requests finish; the answer comes when they have, or when their
+    /// time is over.
+    Finish(oneshot::Sender<Finished>),
     /// End, with whatever still runs.
     Stop,
 }
@@ -187,14 +187,11 @@ impl Control {
         answer.await.unwrap_or(Err(Refused::Stopped))
     }
 
-    /// Stops accepting; ends when every request has, or at `until`.
-    pub(crate) async fn finish(&self, until: Instant) -> Finished {
+    /// Stops as the configuration says: in some time accepting, and with every request, or when their time is over.
+    pub(crate) async fn finish(&self) -> Finished {
         let (reply, answer) = oneshot::channel();
-        drop(self.events.send(Event::Finish(until, reply)).await);
-        match tokio::time::timeout_at(until.into(), answer).await {
-            Ok(_) => Finished::Whole,
-            Err(_) => Finished::InPart,
-        }
+        drop(self.events.send(Event::Finish(reply)).await);
+        answer.await.unwrap_or(Finished::InPart)
     }
 
     /// Ends everything.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::apply::Rejected;
+use super::finish::Ending;
 use super::status::LastReload;
 use super::{Applied, Controller};
 use crate::config::{Problem, Problems, Severity};
@@ -31,8 +32,8 @@ pub(crate) enum Refused {
     /// There is no file to read again.
     #[error("this load balancer was not started from a file, so there is none to read again")]
     NotFromAFile,
-    /// There is nobody left who could change anything.
-    #[error("the load balancer has stopped")]
+    /// Nothing is changed any more.
+    #[error("the load balancer is stopping")]
     Stopped,
 }
 
@@ -54,24 +55,40 @@ impl Controller {
         config: &Config,
         reply: oneshot::Sender<Result<Applied, Refused>>,
     ) {
-        let outcome = self.apply_with_warnings(config, Vec::new());
-        self.tell(&outcome);
-        self.answer(outcome, reply);
+        let attempt = |this: &mut Self| this.apply_with_warnings(config, Vec::new());
+        self.settle(attempt, reply);
     }
 
     /// Reads the file again and runs what it says now.
     pub(super) fn reload(&mut self, reply: oneshot::Sender<Result<Applied, Refused>>) {
-        let Some(file) = &mut self.file else {
-            tracing::warn!("{}", Refused::NotFromAFile);
-            let _left = reply.send(Err(Refused::NotFromAFile));
-            return;
+        self.settle(Self::read_and_apply, reply);
+    }
+
+    /// Tries a change and tells what became of it.
+    fn settle(
+        &mut self,
+        attempt: impl FnOnce(&mut Self) -> Result<Applied, Refused>,
+        reply: oneshot::Sender<Result<Applied, Refused>>,
+    ) {
+        // A change begins here; it has ended when the reply is sent, in `answer`.
+        let outcome = match self.ending {
+            Ending::Closing => Err(Refused::Stopped),
+            Ending::Far | Ending::Announced { .. } => attempt(self),
         };
-        let outcome = match file.load() {
-            Ok((config, warnings)) => self.apply_with_warnings(&config, warnings),
-            Err(problems) => Err(Refused::Problems(problems)),
-        };
-        self.tell(&outcome);
+        match &outcome {
+            // Nothing was looked at, so nothing is wrong.
+            Err(refused @ (Refused::NotFromAFile | Refused::Stopped)) => {
+                tracing::warn!("{refused}");
+            }
+            Ok(_) | Err(Refused::Problems(_) | Refused::Rejected(..)) => self.tell(&outcome),
+        }
         self.answer(outcome, reply);
+    }
+
+    fn read_and_apply(&mut self) -> Result<Applied, Refused> {
+        let file = self.file.as_mut().ok_or(Refused::NotFromAFile)?;
+        let (config, warnings) = file.load().map_err(Refused::Problems)?;
+        self.apply_with_warnings(&config, warnings)
     }
 
     fn apply_with_warnings(

@@ -11,6 +11,7 @@ mod load_balancer;
 mod name;
 mod pattern;
 mod rule;
+mod shutdown;
 mod spelled;
 mod ssl_policy;
 mod target;
@@ -31,6 +32,7 @@ pub use load_balancer::{
 pub use name::{Generation, LoadBalancerName, TargetGroupName};
 pub use pattern::{HeaderNamePattern, HostPattern, MethodPattern, PathPattern, TextPattern};
 pub use rule::{Priority, Rule, Transform};
+pub use shutdown::Shutdown;
 pub(crate) use spelled::alternatives;
 pub use ssl_policy::SslPolicy;
 pub use target::{Target, TargetId};
@@ -43,6 +45,8 @@ pub struct Config {
     pub admin: AdminAddress,
     /// How many data-plane threads run.
     pub workers: Workers,
+    /// How it ends when it is told to.
+    pub shutdown: Shutdown,
     /// Attributes that hold for every listener.
     pub load_balancer: LoadBalancer,
     /// The front doors, one for each port.

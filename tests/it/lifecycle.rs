@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use albedo::app::{self, Error, Running};
-use albedo::model::{Config, Generation, Pem};
+use albedo::model::{AdminAddress, Config, Generation, Pem};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -243,6 +243,61 @@ async fn the_end_finishes_what_is_in_flight_and_takes_nothing_new() {
     assert_eq!(busy.end().await, "");
     assert_eq!(halfway.end().await, "");
     soon("the load balancer is down", shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_is_announced_before_it_begins() {
+    let target = Target::named("web").await;
+    let mut wanted = config([http("web")], [group("web", &[target.address])]);
+    // Long enough to see that it serves on; the test waits for its end.
+    wanted.shutdown.delay = Duration::from_secs(2);
+    let running = start(wanted).await;
+    let (address, door) = (running.listeners()[0], running.admin().clone());
+    let AdminAddress::Tcp(door) = door else {
+        panic!("not on TCP")
+    };
+    let ready = async || {
+        let mut admin = Conversation::to(door).await;
+        let head = admin
+            .ask("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .0;
+        head.starts_with("HTTP/1.1 200")
+    };
+    assert!(ready().await);
+    let mut idle = Conversation::to(address).await;
+    assert_eq!(idle.get("/").await, "web");
+    let began = Instant::now();
+
+    let shutdown = tokio::spawn(running.shutdown());
+
+    soon("it is said", async { while ready().await {} }).await;
+    let mut fresh = Conversation::to(address).await;
+    let head = fresh.ask(GET).await.0;
+    assert_eq!(header(&head, "connection"), Some("keep-alive"));
+    assert_eq!(idle.get("/").await, "web");
+    assert!(began.elapsed() < Duration::from_secs(2), "too slow to tell");
+    assert_eq!(idle.end().await, "");
+    assert_eq!(fresh.end().await, "");
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    until_refused(address).await;
+    soon("the load balancer is down", shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_ever() {
+    let (target, _never) = slow().await;
+    let mut wanted = config([http("web")], [group("web", &[target.address])]);
+    wanted.shutdown.timeout = Duration::from_millis(200);
+    let running = start(wanted).await;
+    let mut client = Conversation::to(running.listeners()[0]).await;
+    client.say(GET).await;
+    client.head().await.unwrap();
+
+    soon("the load balancer is down", running.shutdown()).await;
+
+    // Cut off in the middle, and told so by the missing half.
+    assert_eq!(client.end().await, "five!");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::field_path::FieldPath;
-use crate::model::{AdminAddress, Config, LoadBalancer, Workers};
+use crate::model::{AdminAddress, Config, LoadBalancer, Shutdown, Workers};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let root = FieldPath::root();
@@ -18,6 +18,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     if let Workers::Count(count) = config.workers {
         findings.number(&root.field("workers"), count.get(), &Workers::COUNT);
     }
+    let path = root.field("shutdown");
+    findings.duration(
+        &path.field("delay"),
+        config.shutdown.delay,
+        &Shutdown::DELAY,
+    );
+    findings.duration(
+        &path.field("timeout"),
+        config.shutdown.timeout,
+        &Shutdown::TIMEOUT,
+    );
     let (path, attributes) = (root.field("load_balancer"), &config.load_balancer);
     findings.duration(
         &path.field("idle_timeout"),

@@ -117,6 +117,7 @@ impl Reader {
         model::Config {
             admin: self.admin(&fields),
             workers: self.leaf(&fields, "workers").unwrap_or_default(),
+            shutdown: self.shutdown(&fields),
             load_balancer: self.load_balancer(&fields),
             listeners: self
                 .list(&fields, "listeners")
@@ -135,6 +136,18 @@ impl Reader {
         match self.leaf(fields, "admin").unwrap_or_default() {
             model::AdminAddress::Unix(path) => model::AdminAddress::Unix(self.folder.join(path)),
             address @ model::AdminAddress::Tcp(_) => address,
+        }
+    }
+
+    fn shutdown(&mut self, parent: &Fields<'_>) -> model::Shutdown {
+        let default = model::Shutdown::default();
+        let Some(node) = parent.get("shutdown") else {
+            return default;
+        };
+        let fields = &self.object(node, &parent.path_of("shutdown"), &shapes::SHUTDOWN);
+        model::Shutdown {
+            delay: self.duration(fields, "delay").unwrap_or(default.delay),
+            timeout: self.duration(fields, "timeout").unwrap_or(default.timeout),
         }
     }
 

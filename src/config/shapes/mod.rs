@@ -16,7 +16,7 @@ use super::shape::Keys::Any;
 use super::shape::Kind::{self, Either, Flag, Integer, List, Object, OneOf};
 use super::shape::{Field, Presence, Shape};
 use crate::model::{
-    AccessLogFormat, DesyncMitigationMode, HealthCheck, LoadBalancer, Protocol, Redirect,
+    AccessLogFormat, DesyncMitigationMode, HealthCheck, LoadBalancer, Protocol, Redirect, Shutdown,
     XffHeaderProcessing,
 };
 
@@ -38,6 +38,11 @@ pub(in crate::config) static CONFIGURATION: Shape = Shape {
             "Threads that carry traffic; auto is one for each CPU allowed by affinity and cgroup quota.",
         ),
         optional(
+            "shutdown",
+            Object(&SHUTDOWN),
+            "How it ends when it is told to (SIGTERM).",
+        ),
+        optional(
             "load_balancer",
             Object(&LOAD_BALANCER),
             "Attributes that hold for every listener.",
@@ -57,6 +62,26 @@ pub(in crate::config) static CONFIGURATION: Shape = Shape {
                 length: 0..=MANY,
             },
             "The groups that rules forward to.",
+        ),
+    ],
+};
+
+pub(in crate::config) static SHUTDOWN: Shape = Shape {
+    name: "shutdown",
+    description: "How albedo ends when it is told to: two periods, one after the other.",
+    keys: Any,
+    fields: &[
+        defaulted(
+            "delay",
+            Kind::Duration(Shutdown::DELAY),
+            "0s",
+            "How long it serves on while /readyz says 503, so that a load balancer in front can notice.",
+        ),
+        defaulted(
+            "timeout",
+            Kind::Duration(Shutdown::TIMEOUT),
+            "300s",
+            "How long requests in progress may take once nothing new is accepted.",
         ),
     ],
 };
