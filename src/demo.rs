@@ -77,6 +77,8 @@ pub fn prepare() -> Result<Demo, Error> {
         certificate: inline(chain),
         key: inline(key),
     };
+    // It leaves nothing behind, so sessions end with it.
+    config.load_balancer.cookie_keys = None;
     for listener in &mut config.listeners {
         listener.address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         listener.certificates = vec![certificate.clone()];

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::action::Actions;
 use crate::message::headers::Forwarding;
 use crate::message::{Action, Exchange};
@@ -47,8 +49,8 @@ pub(crate) struct Listener {
     pub(crate) forwarding: Forwarding,
     /// `None` on HTTP listeners.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
-    /// Seal and open stickiness cookies.
-    pub(crate) cookie_keys: Arc<Keys>,
+    /// Seal and open stickiness cookies. They are replaced without a new generation.
+    pub(crate) cookie_keys: Arc<ArcSwap<Keys>>,
     pub(crate) idle_timeout: Duration,
     pub(crate) client_keep_alive: Duration,
     pub(crate) metrics: ListenerMetrics,

@@ -15,6 +15,8 @@ pub(crate) use tunnel::Tunnel;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::message::headers::Forwarding;
 use crate::message::{self, Client, Error, Exchange, Request, Response};
 use crate::model::{self, TargetGroupName};
@@ -40,7 +42,8 @@ enum Terminal {
 pub(crate) struct Hop<'a> {
     pub(crate) client: &'a Client,
     pub(crate) forwarding: &'a Forwarding,
-    pub(crate) cookie_keys: &'a Keys,
+    /// Looked at only where cookies are used.
+    pub(crate) cookie_keys: &'a ArcSwap<Keys>,
     pub(crate) idle_timeout: Duration,
     pub(crate) alarm: &'a Alarm,
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use super::Forward;
@@ -45,13 +46,13 @@ impl<'a> Session<'a> {
     pub(super) fn open(
         forward: &'a Forward,
         request: &Request,
-        keys: &Keys,
+        keys: &ArcSwap<Keys>,
         now: u32,
         exchange: &mut Exchange,
     ) -> Result<Self, Error> {
         let mut group_stays = Stays::default();
         if forward.stickiness.is_some() {
-            let opened = Pair::Group.open(keys, &request.headers, now);
+            let opened = Pair::Group.open(&keys.load(), &request.headers, now);
             if opened == Opened::Unusable {
                 exchange.error_reason = Some(GROUP_COOKIE_INVALID);
             }
@@ -70,7 +71,7 @@ impl<'a> Session<'a> {
         };
         match group.stickiness() {
             Some(Stickiness::LbCookie { .. }) => {
-                let opened = Pair::Target.open(keys, &request.headers, now);
+                let opened = Pair::Target.open(&keys.load(), &request.headers, now);
                 session.target_stays = opened.into_stays();
             }
             Some(Stickiness::AppCookie { cookie_name, .. }) => {
@@ -82,8 +83,14 @@ impl<'a> Session<'a> {
     }
 
     /// AWSALBAPP binds only beside the cookie of the application that the group goes by.
-    fn open_app_cookie(&mut self, cookie_name: &str, request: &Request, keys: &Keys, now: u32) {
-        let opened = app::open(keys, &request.headers, now);
+    fn open_app_cookie(
+        &mut self,
+        cookie_name: &str,
+        request: &Request,
+        keys: &ArcSwap<Keys>,
+        now: u32,
+    ) {
+        let opened = app::open(&keys.load(), &request.headers, now);
         let came = opened != Opened::Nothing;
         let mut stays = opened.into_stays();
         if cookie::find(&request.headers, cookie_name) == Found::Nothing {
@@ -115,21 +122,21 @@ impl<'a> Session<'a> {
         request: &Request,
         response: &mut Response,
         lease: &Lease,
-        keys: &Keys,
+        keys: &ArcSwap<Keys>,
     ) {
         let now = worker::epoch_seconds();
         if let Some(duration) = self.forward.stickiness {
             let of_forward = |mark: &Mark| self.forward.groups.find(mark).is_some();
             let mut stays = self.group_stays;
             stays.renew(*self.group.mark(), duration, now, of_forward);
-            set(response, flat(Pair::Group.seal(keys, &stays, now)));
+            set(response, flat(Pair::Group.seal(&keys.load(), &stays, now)));
         }
         let here = |mark: &Mark| mark.is_within(self.group.mark());
         let mut stays = self.target_stays;
         match self.group.stickiness() {
             Some(&Stickiness::LbCookie { duration }) => {
                 stays.renew(*lease.mark(), duration, now, here);
-                set(response, flat(Pair::Target.seal(keys, &stays, now)));
+                set(response, flat(Pair::Target.seal(&keys.load(), &stays, now)));
             }
             Some(Stickiness::AppCookie {
                 cookie_name,
@@ -138,7 +145,7 @@ impl<'a> Session<'a> {
                 let bound = stays.find(here).is_some();
                 if bound || cookie::is_set(&response.headers, cookie_name) {
                     stays.renew(*lease.mark(), *duration, now, here);
-                    set(response, app::seal(keys, &stays, now, request));
+                    set(response, app::seal(&keys.load(), &stays, now, request));
                 } else if self.app_cookie == AppCookie::Stale {
                     // ALB sends these with every answer to everyone who is not bound.
                     set(response, app::removal(now));

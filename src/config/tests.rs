@@ -216,7 +216,7 @@ fn the_defaults_of_the_schema_are_those_of_the_reader() {
     let redirect =
         json!([{ "redirect": { "protocol": "HTTPS", "port": "443", "status_code": "HTTP_301" } }]);
     let mut document = json!({
-        "load_balancer": { "access_log": { "path": "-" } },
+        "load_balancer": { "access_log": { "path": "-" }, "cookie_keys": {} },
         "listeners": [
             { "port": 80, "protocol": "HTTP", "default_actions": redirect },
             {

@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Controller, Running};
+use jiff::Timestamp;
+
+use super::{Controller, Running, cookie_keys};
 use crate::action::Actions;
 use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
@@ -29,8 +31,8 @@ pub(crate) enum Rejected {
     Bind(#[from] BindError),
     #[error("no worker can be started: {0}")]
     Workers(io::Error),
-    #[error("the system gives no random numbers for cookie keys")]
-    Random,
+    #[error("load_balancer.cookie_keys: {0}")]
+    CookieKeys(#[from] cookie_keys::Error),
 }
 
 impl Rejected {
@@ -55,7 +57,11 @@ impl Rejected {
                 let remedy = "free it, or choose another";
                 (format!("listeners[{index}].port"), text, remedy.to_owned())
             }
-            Self::Workers(_) | Self::Random => {
+            Self::CookieKeys(error) => {
+                let (message, remedy) = halves(error);
+                ("load_balancer.cookie_keys".to_owned(), message, remedy)
+            }
+            Self::Workers(_) => {
                 let path = "configuration".to_owned();
                 (path, text, "start albedo again".to_owned())
             }
@@ -88,6 +94,7 @@ impl Controller {
         // Prepare: everything that can fail, touching nothing that is live.
         let access_log = self.access_logs.prepare(&config.load_balancer);
         let access_log = access_log.map_err(Rejected::AccessLog)?;
+        let cookie_keys = self.cookie_keys.prepare(config, Timestamp::now())?;
         let plan = self.registry.plan(config, &self.metrics)?;
         let tls = self.tls_settings(config)?;
         let prepared = self.listeners.prepare(&config.listeners)?;
@@ -96,6 +103,7 @@ impl Controller {
         // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
         // harmless, a new rule would not find an empty group so.
         self.registry.commit(plan);
+        self.cookie_keys.commit(cookie_keys);
         self.current.store(Arc::new(snapshot));
         let listeners = config.listeners.iter().zip(&prepared);
         let listeners = listeners
@@ -168,7 +176,7 @@ impl Controller {
                         rules: Rules::build(listener, |actions| Actions::build(actions, group)),
                         forwarding: Forwarding::build(&config.load_balancer, port),
                         tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
-                        cookie_keys: Arc::clone(&self.cookie_keys),
+                        cookie_keys: self.cookie_keys.in_use(),
                         idle_timeout: config.load_balancer.idle_timeout,
                         client_keep_alive: config.load_balancer.client_keep_alive,
                         metrics: self.metrics.listener(port, listener.protocol),

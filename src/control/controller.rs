@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::access_logs::AccessLogs;
 use super::apply::Rejected;
+use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
 use super::reload::Fixed;
 use super::status::LastReload;
@@ -22,7 +23,6 @@ use crate::listener::Listeners;
 use crate::model::{self, Config, Generation, Shutdown};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::target::Registry;
-use crate::target::stickiness::Keys;
 use crate::telemetry::{Metrics, ProcessMetrics, ReloadMetrics};
 use crate::tls::server::Settings;
 use crate::worker;
@@ -39,8 +39,7 @@ pub(crate) struct Controller {
     pub(super) metrics: Arc<Metrics>,
     pub(super) process: ProcessMetrics,
     pub(super) access_logs: AccessLogs,
-    /// Made at start; sessions end with the process.
-    pub(super) cookie_keys: Arc<Keys>,
+    pub(super) cookie_keys: CookieKeys,
     /// Where the configuration comes from; `None` in a program that makes its own.
     pub(super) file: Option<File>,
     pub(super) fixed: Fixed,
@@ -73,7 +72,7 @@ impl Controller {
             Vec::new(),
         )));
         // Before the workers: they run until they are told to stop.
-        let cookie_keys = Arc::new(Keys::generate().map_err(|_| Rejected::Random)?);
+        let cookie_keys = CookieKeys::new(Timestamp::now()).map_err(cookie_keys::Error::from)?;
         let listeners =
             Listeners::start(workers, Arc::clone(&current), sockets).map_err(Rejected::Workers)?;
         let tasks = TaskTracker::new();
@@ -162,6 +161,7 @@ impl Controller {
                 () = until(self.due()) => self.tend(Instant::now()),
                 _ = looks.tick() => {
                     self.access_logs.forget_finished();
+                    self.cookie_keys.look(Timestamp::now(), Instant::now());
                     if self.file.as_mut().is_some_and(File::has_changed) {
                         let (reply, _nobody) = oneshot::channel();
                         return Event::Reload(reply);

@@ -4,6 +4,7 @@
 mod access_logs;
 mod apply;
 mod controller;
+mod cookie_keys;
 mod finish;
 mod reload;
 mod status;

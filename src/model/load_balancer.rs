@@ -38,6 +38,8 @@ pub struct LoadBalancer {
     pub x_amzn_tls_version_and_cipher_suite: bool,
     /// Where request records go; none by default (`access_logs.s3.enabled`).
     pub access_log: Option<AccessLog>,
+    /// Where the keys of stickiness cookies are kept; in memory when absent, so sessions end with the process.
+    pub cookie_keys: Option<CookieKeys>,
 }
 
 impl LoadBalancer {
@@ -63,6 +65,7 @@ impl Default for LoadBalancer {
             xff_client_port: false,
             x_amzn_tls_version_and_cipher_suite: false,
             access_log: None,
+            cookie_keys: None,
         }
     }
 }
@@ -132,6 +135,24 @@ pub enum AccessLogFormat {
 }
 
 spelled!(AccessLogFormat, "an access log format", { Alb => "alb", Json => "json" });
+
+/// The file of the keys that stickiness cookies are sealed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieKeys {
+    /// Made at the first start that needs it, for nobody else to read. The processes that share it know each other's
+    /// cookies.
+    pub path: PathBuf,
+    /// A new key is put into the file when the newest is this old; when absent, that is the operator's affair.
+    pub rotation: Option<Duration>,
+}
+
+impl CookieKeys {
+    /// Where a configuration's file says nothing: beside it.
+    pub const FILE: &str = "cookie.keys";
+    /// More often, and more keys would have to be kept than a file may hold: cookies live for a week.
+    pub const ROTATION: RangeInclusive<Duration> =
+        Duration::from_secs(86_400)..=Duration::from_secs(365 * 86_400);
+}
 
 /// Number of data-plane threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

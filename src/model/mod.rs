@@ -26,8 +26,8 @@ pub use invalid::Invalid;
 pub(crate) use invalid::{nearest, quoted};
 pub use listener::{Certificate, Listener, Pem, Protocol, Secret};
 pub use load_balancer::{
-    AccessLog, AccessLogFormat, AccessLogSink, AdminAddress, DesyncMitigationMode, LoadBalancer,
-    Workers, XffHeaderProcessing,
+    AccessLog, AccessLogFormat, AccessLogSink, AdminAddress, CookieKeys, DesyncMitigationMode,
+    LoadBalancer, Workers, XffHeaderProcessing,
 };
 pub use name::{Generation, LoadBalancerName, TargetGroupName};
 pub use pattern::{HeaderNamePattern, HostPattern, MethodPattern, PathPattern, TextPattern};

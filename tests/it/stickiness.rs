@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use albedo::app::Running;
 use albedo::model::{
-    AccessLog, AccessLogFormat, AccessLogSink, Action, Actions, Condition, Config, Forward,
-    Listener, Rule, Stickiness, TargetGroup, WeightedTargetGroup,
+    AccessLog, AccessLogFormat, AccessLogSink, Action, Actions, Condition, Config, CookieKeys,
+    Forward, Listener, Rule, Stickiness, TargetGroup, WeightedTargetGroup,
 };
 
 use crate::scene::{
@@ -655,4 +657,182 @@ async fn a_page_of_another_site_is_told_so_where_its_browser_asks_for_it() {
             "{origin}"
         );
     }
+}
+
+/// Three targets, and the configuration of a load balancer before them whose keys are in this file.
+async fn with_key_file(path: &Path) -> ([Target; 3], Config) {
+    let targets = three().await;
+    let mut config = config([http("web")], [sticky("web", &addresses(&targets))]);
+    config.load_balancer.cookie_keys = Some(CookieKeys {
+        path: path.to_owned(),
+        rotation: None,
+    });
+    (targets, config)
+}
+
+/// A line of a key file, made some minutes ago.
+fn key(digits: &str, minutes: i64) -> String {
+    let made = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes);
+    format!("{made} {}\n", digits.repeat(32))
+}
+
+fn write_keys(path: &Path, keys: &[String]) {
+    fs::write(path, keys.concat()).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn two_instances_that_share_their_keys_know_each_others_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_targets, config) = with_key_file(&folder.path().join("cookie.keys")).await;
+    let (one, other) = (start(config.clone()).await, start(config).await);
+    all_healthy(&one).await;
+    all_healthy(&other).await;
+
+    let mut connections = [Browser::of(&one).await, Browser::of(&other).await];
+    let home = connections[0].get("/").await;
+    let mut jar = connections[0].jar.clone();
+    for turn in 0..40 {
+        let browser = &mut connections[turn % 3 % 2];
+        browser.jar = jar;
+        assert_eq!(browser.get("/").await, home);
+        jar = browser.jar.clone();
+    }
+}
+
+#[tokio::test]
+async fn sessions_outlive_the_process_and_nobody_else_reads_their_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cookie.keys");
+    let (_targets, config) = with_key_file(&path).await;
+    let running = start(config.clone()).await;
+    all_healthy(&running).await;
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/").await;
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    running.stop().await;
+
+    let running = start(config).await;
+    all_healthy(&running).await;
+    let mut again = Browser::of(&running).await;
+    again.jar = browser.jar;
+    assert_eq!(again.stays("/").await, home);
+}
+
+#[tokio::test]
+async fn keys_are_replaced_under_a_connection_and_older_ones_still_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cookie.keys");
+    let (_targets, config) = with_key_file(&path).await;
+    write_keys(&path, &[key("1a", 60)]);
+    let running = start(config.clone()).await;
+    all_healthy(&running).await;
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/").await;
+    let sealed_by_the_first = browser.jar.clone();
+
+    // A second key: both open, the newer seals.
+    write_keys(&path, &[key("2b", 10), key("1a", 60)]);
+    running.apply(config.clone()).await.unwrap();
+    assert_eq!(browser.stays("/").await, home);
+    // Without the first: what it sealed last is worth nothing any more.
+    write_keys(&path, &[key("2b", 10)]);
+    running.apply(config.clone()).await.unwrap();
+    assert_eq!(browser.stays("/").await, home);
+    let mut answers = HashSet::new();
+    for _ in 0..3 {
+        browser.jar.clone_from(&sealed_by_the_first);
+        answers.insert(browser.get("/").await);
+    }
+    assert_eq!(answers.len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_others_may_not_have_read_yet_does_not_seal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("new"), folder.path().join("old"));
+    let (_targets, ahead) = with_key_file(&path).await;
+    let mut behind = ahead.clone();
+    behind
+        .load_balancer
+        .cookie_keys
+        .as_mut()
+        .unwrap()
+        .path
+        .clone_from(&old);
+    write_keys(&path, &[key("2b", 0), key("1a", 60)]);
+    write_keys(&old, &[key("1a", 60)]);
+    let (ahead, behind) = (start(ahead).await, start(behind).await);
+    all_healthy(&ahead).await;
+    all_healthy(&behind).await;
+
+    let mut browser = Browser::of(&ahead).await;
+    let home = browser.get("/").await;
+    let mut other = Browser::of(&behind).await;
+    other.jar = browser.jar;
+    assert_eq!(other.stays("/").await, home);
+}
+
+#[tokio::test]
+async fn a_key_file_that_others_can_read_is_refused_and_what_runs_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cookie.keys");
+    let (_targets, config) = with_key_file(&path).await;
+    let running = start(config.clone()).await;
+    all_healthy(&running).await;
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/").await;
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = running.apply(config.clone()).await.unwrap_err().to_string();
+    let expected = format!(
+        "load_balancer.cookie_keys: '{}' can be read by others",
+        path.display()
+    );
+    assert!(refused.starts_with(&expected), "{refused}");
+    assert!(refused.contains("chmod 600"), "{refused}");
+    assert_eq!(browser.stays("/").await, home);
+    let refused = albedo::app::start(config.clone()).await.unwrap_err();
+    assert!(refused.to_string().starts_with(&expected), "{refused}");
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    running.apply(config).await.unwrap();
+    assert_eq!(browser.stays("/").await, home);
+}
+
+#[tokio::test]
+async fn without_a_place_for_its_keys_a_load_balancer_keeps_them_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nowhere/cookie.keys");
+    let (_targets, config) = with_key_file(&path).await;
+    let running = start(config.clone()).await;
+    all_healthy(&running).await;
+    let mut browser = Browser::of(&running).await;
+    let home = browser.get("/").await;
+    running.apply(config).await.unwrap();
+    assert_eq!(browser.stays("/").await, home);
+    assert!(!path.exists());
+}
+
+#[test]
+fn keys_stand_beside_the_configuration_unless_it_says_otherwise() {
+    let read = |load_balancer: &str| {
+        let text = format!(
+            "{load_balancer}listeners: [ {{ port: 80, protocol: HTTP, default_actions: [ {{ fixed_response: \
+             {{ status_code: 200 }} }} ] }} ]\n"
+        );
+        let (config, _) =
+            albedo::config::parse(&text, Path::new("/etc/albedo/albedo.yaml")).unwrap();
+        config.load_balancer.cookie_keys.unwrap()
+    };
+    let keys = |path: &str, rotation| CookieKeys {
+        path: path.into(),
+        rotation,
+    };
+    assert_eq!(read(""), keys("/etc/albedo/cookie.keys", None));
+    let named = "load_balancer: { name: lb }\n";
+    assert_eq!(read(named), keys("/etc/albedo/cookie.keys", None));
+    let elsewhere = "load_balancer: { cookie_keys: { path: ../keys, rotation: 7d } }\n";
+    assert_eq!(read(elsewhere), keys("/etc/albedo/../keys", Some(7 * DAY)));
 }

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::field_path::FieldPath;
-use crate::model::{AdminAddress, Config, LoadBalancer, Shutdown, Workers};
+use crate::model::{AdminAddress, Config, CookieKeys, LoadBalancer, Shutdown, Workers};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let root = FieldPath::root();
@@ -40,4 +40,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         attributes.client_keep_alive,
         &LoadBalancer::CLIENT_KEEP_ALIVE,
     );
+    if let Some(rotation) = attributes
+        .cookie_keys
+        .as_ref()
+        .and_then(|keys| keys.rotation)
+    {
+        let path = path.field("cookie_keys").field("rotation");
+        findings.duration(&path, rotation, &CookieKeys::ROTATION);
+    }
 }

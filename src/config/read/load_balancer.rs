@@ -4,11 +4,14 @@ use super::Reader;
 use super::fields::Fields;
 use crate::config::shapes;
 use crate::config::yaml::{Node, Value};
-use crate::model::{AccessLog, AccessLogSink, LoadBalancer};
+use crate::model::{AccessLog, AccessLogSink, CookieKeys, LoadBalancer};
 
 impl Reader {
     pub(super) fn load_balancer(&mut self, parent: &Fields<'_>) -> LoadBalancer {
-        let default = LoadBalancer::default();
+        let default = LoadBalancer {
+            cookie_keys: Some(self.cookie_keys_beside()),
+            ..LoadBalancer::default()
+        };
         let Some(node) = parent.get("load_balancer") else {
             return default;
         };
@@ -42,6 +45,7 @@ impl Reader {
                 .flag(fields, "x_amzn_tls_version_and_cipher_suite")
                 .unwrap_or(default.x_amzn_tls_version_and_cipher_suite),
             access_log: self.access_log(fields),
+            cookie_keys: Some(self.cookie_keys(fields)),
         }
     }
 
@@ -59,5 +63,25 @@ impl Reader {
             }
         };
         Some(AccessLog { sink, format })
+    }
+
+    fn cookie_keys(&mut self, parent: &Fields<'_>) -> CookieKeys {
+        let default = self.cookie_keys_beside();
+        let Some(node) = parent.get("cookie_keys") else {
+            return default;
+        };
+        let fields = &self.object(node, &parent.path_of("cookie_keys"), &shapes::COOKIE_KEYS);
+        CookieKeys {
+            path: self.file(fields, "path").unwrap_or(default.path),
+            rotation: self.duration(fields, "rotation"),
+        }
+    }
+
+    /// In the folder of the configuration.
+    fn cookie_keys_beside(&self) -> CookieKeys {
+        CookieKeys {
+            path: self.folder.join(CookieKeys::FILE),
+            rotation: None,
+        }
     }
 }

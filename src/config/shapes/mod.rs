@@ -16,8 +16,8 @@ use super::shape::Keys::Any;
 use super::shape::Kind::{self, Either, Flag, Integer, List, Object, OneOf};
 use super::shape::{Field, Presence, Shape};
 use crate::model::{
-    AccessLogFormat, DesyncMitigationMode, HealthCheck, LoadBalancer, Protocol, Redirect, Shutdown,
-    XffHeaderProcessing,
+    AccessLogFormat, CookieKeys, DesyncMitigationMode, HealthCheck, LoadBalancer, Protocol,
+    Redirect, Shutdown, XffHeaderProcessing,
 };
 
 pub(in crate::config) static CONFIGURATION: Shape = Shape {
@@ -156,6 +156,11 @@ pub(in crate::config) static LOAD_BALANCER: Shape = Shape {
             Object(&ACCESS_LOG),
             "Where a record of each request goes; none when absent.",
         ),
+        optional(
+            "cookie_keys",
+            Object(&COOKIE_KEYS),
+            "Where the keys of stickiness cookies are kept.",
+        ),
     ],
 };
 
@@ -170,6 +175,25 @@ pub(in crate::config) static ACCESS_LOG: Shape = Shape {
             OneOf(|| names(AccessLogFormat::ALL, AccessLogFormat::as_str)),
             "alb",
             "ALB's line, or one JSON object a line.",
+        ),
+    ],
+};
+
+pub(in crate::config) static COOKIE_KEYS: Shape = Shape {
+    name: "cookie_keys",
+    description: "Where the keys of stickiness cookies are kept, and how often a new one is made.",
+    keys: Any,
+    fields: &[
+        defaulted(
+            "path",
+            TEXT,
+            CookieKeys::FILE,
+            "A file, made when it is first needed; the same one for every albedo that serves the same clients.",
+        ),
+        optional(
+            "rotation",
+            Kind::Duration(CookieKeys::ROTATION),
+            "How old the newest key becomes before another is made; keys are left alone when absent.",
         ),
     ],
 };

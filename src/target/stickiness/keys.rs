@@ -12,10 +12,10 @@ pub(super) const HINT_LEN: usize = 4;
 /// A key as it is kept: 256 random bits.
 pub(super) const KEY_LEN: usize = 32;
 
-/// Keys that are ready for use: the newest seals, all of them open.
+/// Keys that are ready for use: one seals, all of them open.
 pub(crate) struct Keys {
-    newest: Key,
-    older: Box<[Key]>,
+    keys: Box<[Key]>,
+    sealing: usize,
 }
 
 /// One key.
@@ -29,32 +29,25 @@ pub(super) struct Key {
 }
 
 impl Keys {
-    /// One key made now. Cookies do not outlive the process.
-    pub(crate) fn generate() -> Result<Self, Unspecified> {
-        let mut bytes = [0; KEY_LEN];
-        aws_lc_rs::rand::fill(&mut bytes)?;
-        Self::new(&bytes, &[])
-    }
-
-    /// `newest` seals; the others still open what they sealed once.
-    pub(crate) fn new(
-        newest: &[u8; KEY_LEN],
-        older: &[[u8; KEY_LEN]],
+    /// The key at this place seals.
+    pub(super) fn new<'k>(
+        keys: impl IntoIterator<Item = &'k [u8; KEY_LEN]>,
+        sealing: usize,
     ) -> Result<Self, Unspecified> {
-        Ok(Self {
-            newest: Key::new(newest)?,
-            older: older.iter().map(Key::new).collect::<Result<_, _>>()?,
-        })
+        let keys: Box<[Key]> = keys.into_iter().map(Key::new).collect::<Result<_, _>>()?;
+        match keys.get(sealing) {
+            Some(_) => Ok(Self { keys, sealing }),
+            None => Err(Unspecified),
+        }
     }
 
-    pub(super) fn newest(&self) -> &Key {
-        &self.newest
+    pub(super) fn sealing(&self) -> &Key {
+        &self.keys[self.sealing]
     }
 
     /// The keys that may have sealed a value with this hint; one or none but for an accident.
     pub(super) fn hinted(&self, hint: &[u8; HINT_LEN]) -> impl Iterator<Item = &Key> {
-        let keys = std::iter::once(&self.newest).chain(&self.older);
-        keys.filter(move |key| key.hint == *hint)
+        self.keys.iter().filter(move |key| key.hint == *hint)
     }
 }
 
@@ -74,7 +67,7 @@ impl Key {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({})", 1 + self.older.len())
+        write!(f, "Keys({})", self.keys.len())
     }
 }
 
@@ -82,7 +75,7 @@ impl fmt::Debug for Keys {
 impl Keys {
     /// The first seals.
     pub(super) fn of(keys: &[[u8; KEY_LEN]]) -> Self {
-        Self::new(&keys[0], &keys[1..]).unwrap()
+        Self::new(keys, 0).unwrap()
     }
 }
 
@@ -98,9 +91,9 @@ mod tests {
     #[test]
     fn a_hint_finds_its_key() {
         let keys = Keys::of(&[[7; 32], [8; 32]]);
-        let hint = keys.newest().hint;
+        let hint = keys.sealing().hint;
         assert_eq!(keys.hinted(&hint).count(), 1);
-        let hint = Keys::of(&[[8; 32]]).newest().hint;
+        let hint = Keys::of(&[[8; 32]]).sealing().hint;
         assert_eq!(keys.hinted(&hint).count(), 1);
         assert_eq!(keys.hinted(&[0; 4]).count(), 0);
     }

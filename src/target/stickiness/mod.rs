@@ -4,13 +4,16 @@
 
 pub(crate) mod app;
 mod base64;
+pub(crate) mod key_file;
 mod keys;
 mod mark;
+mod ring;
 mod sealed;
 mod stays;
 
 pub(crate) use keys::Keys;
 pub(crate) use mark::Mark;
+pub(crate) use ring::{KeyRing, SPREAD};
 pub(crate) use stays::Stays;
 
 use std::io::Write;

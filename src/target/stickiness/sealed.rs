@@ -21,9 +21,9 @@ const _: () = assert!(FRAME_LEN.is_multiple_of(3) && STAY_LEN.is_multiple_of(3))
 type Sealed = SmallVec<[u8; 256]>;
 const _: () = assert!(SEALED_MAX <= 256);
 
-/// Appends the text of these stays, sealed under the newest key. `None` if the system gives no random numbers.
+/// Appends the text of these stays, sealed. `None` if the system gives no random numbers.
 pub(super) fn seal(keys: &Keys, purpose: &[u8], stays: &Stays, text: &mut Vec<u8>) -> Option<()> {
-    let key = keys.newest();
+    let key = keys.sealing();
     let mut sealed = Sealed::from_slice(&key.hint);
     sealed.extend_from_slice(&[0; NONCE_LEN]);
     stays.write(&mut sealed);
