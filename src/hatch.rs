@@ -2,12 +2,15 @@
 //! anyone else.
 
 use http::Method;
-use http::header::HeaderMap;
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::http1::{
     self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
 };
 use crate::rule::{Backslash, Case, Pattern};
+use crate::target::stickiness::{self, KeyRing, Opened, Pair, Stays};
 
 /// A request as it was read, body and all.
 #[derive(Debug)]
@@ -91,4 +94,32 @@ pub fn read_chunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 /// Whether a path pattern fits.
 pub fn path_pattern_matches(pattern: &str, path: &[u8]) -> bool {
     Pattern::compile(pattern, Case::Sensitive, Backslash::Literal).matches(path)
+}
+
+/// Opens a client's stickiness cookies of every kind, under keys that have sealed none of them. Whether one opens.
+pub fn opens_stickiness_cookie(header: &[u8]) -> bool {
+    let Ok(header) = HeaderValue::from_bytes(header) else {
+        return false;
+    };
+    let headers = HeaderMap::from_iter([(COOKIE, header)]);
+    let Ok(keys) =
+        KeyRing::generate(Timestamp::UNIX_EPOCH).and_then(|ring| ring.keys(Timestamp::UNIX_EPOCH))
+    else {
+        return false;
+    };
+    let opened = [
+        Pair::Target.open(&keys, &headers, 0),
+        Pair::Group.open(&keys, &headers, 0),
+        stickiness::app::open(&keys, &headers, 0),
+    ];
+    opened
+        .iter()
+        .any(|opened| matches!(opened, Opened::Stays(_)))
+}
+
+/// Reads what stands inside a sealed cookie and writes it again. `None` where it is refused.
+pub fn reread_stays(content: &[u8]) -> Option<Vec<u8>> {
+    let mut written = SmallVec::new();
+    Stays::read(content)?.write(&mut written);
+    Some(written.to_vec())
 }

@@ -72,7 +72,8 @@ impl Stays {
         self.0.retain(|stay| age(stay) < stay.valid_for);
     }
 
-    pub(super) fn write(&self, content: &mut SmallVec<[u8; 256]>) {
+    /// Appends what `read` reads.
+    pub(crate) fn write(&self, content: &mut SmallVec<[u8; 256]>) {
         content.push(VERSION);
         for stay in &self.0 {
             content.extend_from_slice(&stay.mark.to_bytes());
@@ -82,7 +83,7 @@ impl Stays {
     }
 
     /// `None` for anything that `write` does not write.
-    pub(super) fn read(content: &[u8]) -> Option<Self> {
+    pub(crate) fn read(content: &[u8]) -> Option<Self> {
         let (&version, stays) = content.split_first()?;
         let (stays, rest) = stays.as_chunks::<STAY_LEN>();
         if version != VERSION || !rest.is_empty() || stays.len() > STAYS_MAX {
