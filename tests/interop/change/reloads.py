@@ -16,8 +16,8 @@ import scene as scenes
 #: Reloads and the seconds between two of them: 200 in two minutes.
 RELOADS, PACE = int(os.environ.get("RELOADS", "200")), 0.6
 
-#: Reloads of the peer, as a comparison.
-PEER_RELOADS = min(20, RELOADS)
+#: Reloads of the peer, as a comparison; 0 leaves it out.
+PEER_RELOADS = int(os.environ.get("PEER_RELOADS", "20"))
 
 #: Seconds of load before the first reload, and of rest after the last.
 WARM_UP, REST = 8, scenes.DEREGISTRATION_DELAY + 6
@@ -31,7 +31,7 @@ def play(checks, started, name):
     front = proxies.proxy(name, started)
     reload_under_load(checks, scene, front, RELOADS)
     front.end()
-    if front.name == "albedo":
+    if front.name == "albedo" and PEER_RELOADS:
         peer = proxies.proxy("nginx", started)
         print("     the same client against a peer, for comparison:")
         reload_under_load(Told(), scene, peer, PEER_RELOADS)

@@ -114,7 +114,7 @@ class Proxy:
 
     def done(self, command, **more):
         command = [str(word) for word in command]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **more)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, **more)
 
 
 class Albedo(Proxy):

@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # Sourced after setup.sh: Autobahn's test suite needs Python 2.7, which Debian has not shipped since release 11.
 #
-# python2 PACKAGE==VERSION: leaves in $python2 an interpreter that has the package. It is $PYTHON2 or python2.7 if one
-# works, else release 11's, unpacked under target/interop: nothing of it is installed, root is not needed.
+# python2 PACKAGE==VERSION: leaves in $python2 an interpreter that has the package. It is made from $PYTHON2, python2.7 or
+# pyenv's if one works, else from release 11's, unpacked under target/interop: nothing of it is installed, root is not
+# needed.
 python2() {
-  local home=$cache/python2 interpreter
+  local home=$cache/python2 interpreter candidate
   if ! "$home/venv/bin/python" -c "import ${1%==*}" 2>/dev/null; then
     echo "installing $1 for Python 2.7"
     flock 9
@@ -12,8 +13,11 @@ python2() {
     python3 -m venv "$home/tools"
     # The last virtualenv that makes environments for 2.7; it brings the pip that they need.
     "$home/tools/bin/pip" install -q --disable-pip-version-check virtualenv==20.21.1 </dev/null
-    interpreter=${PYTHON2:-$(command -v python2.7 || true)}
-    if ! "${interpreter:-false}" -c 'import ssl, ctypes' 2>/dev/null; then
+    for candidate in ${PYTHON2:-} python2.7 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7.*/bin/python2.7; do
+      interpreter=$(command -v "$candidate") && "$interpreter" -c 'import ssl, ctypes' 2>/dev/null && break
+      interpreter=
+    done
+    if [ -z "$interpreter" ]; then
       unpack_python2 "$home"
       interpreter=$home/root/usr/bin/python2.7
     fi

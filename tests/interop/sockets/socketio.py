@@ -62,6 +62,8 @@ def play(checks, started, repository, name):
     clients = Clients(started, serve(started, front, repository, chain, sticky=True), chain)
     with_stickiness(checks, clients, servers)
     loss_of_a_server(checks, clients, servers)
+    # The clients first: a proxy that is told to stop waits for them.
+    started.end(clients.process)
     front.end()
     clients = Clients(started, serve(started, front, repository, chain, sticky=False), chain)
     without_stickiness(checks, clients, servers)

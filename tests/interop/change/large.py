@@ -1,0 +1,135 @@
+"""Times reloads of a large table, and what a steady load notices of them."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import programs
+import proxies
+
+RULES, GROUPS, TARGETS = 1000, 100, 20
+
+#: Longest that a reload may take, from the request for it until every worker runs it, in seconds.
+LIVE_WITHIN = 0.1
+
+#: Pairs of a span with reloads and one without, seconds of each, seconds between two reloads.
+SPANS, SPAN, PACE = 10, 5, 0.5
+
+#: The load: HTTP/1.1 clients, requests a second of each. Steady, and far from what would keep a core busy.
+CLIENTS, RATE = 8, 60
+
+#: What counts as slower: the median of the spans' p99 by so many microseconds and by this ratio.
+SLOWER, RATIO = 500, 1.25
+
+
+def play(checks, started, binary):
+    port, target, admin = programs.free_ports(3)
+    addresses = [f"127.0.{100 + group}.{1 + number}" for group in range(GROUPS) for number in range(TARGETS)]
+    serve(started, target, addresses)
+
+    def table(turn):
+        """Every rule, every group and every tenth target differs from the table before."""
+        groups = [proxies.Group("small", (("127.0.0.1", target),))]
+        for number in range(GROUPS):
+            own = addresses[number * TARGETS : (number + 1) * TARGETS]
+            kept = [(address, target) for at, address in enumerate(own) if at % 10 or turn % 2]
+            groups.append(proxies.Group(f"group-{number}", tuple(kept), interval=10))
+        rules = tuple((f"/{turn % 2}/{number}/", f"group-{number % GROUPS}") for number in range(RULES - 1))
+        listener = proxies.Listener(port, "small", rules=rules, answers=(("/generation", str(turn)),))
+        return proxies.Table((listener,), tuple(groups), extra={"admin": f"127.0.0.1:{admin}", "group": {"deregistration_delay": "2s"}})
+
+    front = proxies.proxy(binary, started)
+    print(f"     {front.version()}, {RULES} rules, {GROUPS} groups, {GROUPS * TARGETS} targets")
+    front.start(table(1))
+    before = front.memory()
+    turn, took, wrong, slowest = 1, [], [], {"reloads": [], "rest": []}
+    for span in range(SPANS * 2):
+        load = Load(port, started.folder / "load.log")
+        time.sleep(1)
+        if span % 2 == 0:
+            end = time.monotonic() + SPAN
+            while time.monotonic() < end:
+                turn += 1
+                front.write(table(turn))
+                began = time.monotonic()
+                said = reload(admin)
+                took.append(time.monotonic() - began)
+                if ask(port) != str(turn):
+                    wrong.append(f"{turn}: {said[:200]}")
+                time.sleep(PACE)
+        else:
+            time.sleep(SPAN)
+        slowest["rest" if span % 2 else "reloads"].append(load.stop())
+    after = front.memory()
+
+    checks.check(f"each of {len(took)} reloads is in force when it is acknowledged", not wrong, "; ".join(wrong[:2]))
+    detail = f"median {statistics.median(took) * 1000:.0f} ms, {min(took) * 1000:.0f} to {max(took) * 1000:.0f}"
+    checks.check(f"a reload is live within {LIVE_WITHIN * 1000:.0f} ms", statistics.median(took) < LIVE_WITHIN, detail)
+    failed = sum(failures for spans in slowest.values() for _, _, failures in spans)
+    count = sum(requests for spans in slowest.values() for _, requests, _ in spans)
+    checks.check("no request failed", not failed, f"{failed} of {count}")
+    with_them, without = (statistics.median(p99 for p99, _, _ in slowest[kind]) for kind in ("reloads", "rest"))
+    spread = ", ".join(f"{kind} {min(s)[0]:.0f} to {max(s)[0]:.0f}" for kind, s in slowest.items())
+    right = with_them - without < SLOWER or with_them / without < RATIO
+    checks.check("p99 does not show them", right, f"{with_them:.0f} µs with, {without:.0f} µs without; {spread}")
+    print(f"     memory {before / 2**20:.1f} → {after / 2**20:.1f} MiB")
+
+
+class Load:
+    """h2load by HTTP/1.1 at a steady rate; its log has a line for every request."""
+
+    def __init__(self, port, log):
+        log.unlink(missing_ok=True)
+        self.log = log
+        command = ["h2load", "--h1", "-c", CLIENTS, "-t", 1, "-D", SPAN + 30, "--rps", RATE, "--log-file", log, f"http://127.0.0.1:{port}/"]
+        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def stop(self):
+        """p99 in microseconds, requests, failures."""
+        self.process.terminate()
+        self.process.wait(10)
+        # The last line may have been cut.
+        rows = [line.split() for line in self.log.read_text().splitlines()[:-1]]
+        durations = sorted(int(row[2]) for row in rows)
+        return durations[int(len(durations) * 0.99)], len(rows), sum(row[1] != "200" for row in rows)
+
+
+def serve(started, port, addresses):
+    listens = "\n".join(f"listen {address}:{port};" for address in ("127.0.0.1", *addresses))
+    temporary = " ".join(
+        f"{kind}_temp_path {started.folder}/temp-targets-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    file = started.folder / "targets.conf"
+    file.write_text(f"""
+{"user root;" if os.geteuid() == 0 else ""}
+daemon off; worker_processes 1; pid {started.folder}/targets.pid; error_log {started.folder}/targets.log crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; tcp_nodelay on; keepalive_timeout 3600; keepalive_requests 100000000; {temporary}
+  server {{ {listens} location / {{ return 200 "0123456789abcdef"; }} }}
+}}
+""")
+    started.start(["nginx", "-e", started.folder / "targets.log", "-c", file], [port], "targets")
+
+
+def reload(admin):
+    """Asks for it at the admin address: what a command line takes to start is not counted."""
+    request = urllib.request.Request(f"http://127.0.0.1:{admin}/api/v1/reload", method="POST", data=b"")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+def ask(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/generation", timeout=5) as answer:
+        return answer.read().decode()
+
+
+if __name__ == "__main__":
+    programs.run(play, *sys.argv[1:])
