@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::body::Whole;
 use super::guard::{self, Entrance};
+use super::segment;
 use crate::config::Problem;
-use crate::control::{Applied, Readiness, Refused, WeakControl};
+use crate::control::{Applied, Readiness, Refused, SteeredStatus, WeakControl};
+use crate::target::Unknown;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,7 +30,7 @@ pub(super) async fn answer<B>(
         return error(StatusCode::NOT_FOUND, "there is nothing at this path");
     };
     if !page.is_for(request.method()) {
-        return wrong_method(page);
+        return wrong_method(&page);
     }
     let view = &control.view;
     match page {
@@ -38,11 +40,12 @@ pub(super) async fn answer<B>(
         Page::Metrics => text(StatusCode::OK, PROMETHEUS, view.metrics()),
         Page::Status => json(StatusCode::OK, &view.status()),
         Page::Reload => reload(control).await,
+        Page::Drain(named) => drain(control, named).await,
+        Page::Undrain(named) => undrain(control, named).await,
         Page::NotServedYet => error(StatusCode::NOT_IMPLEMENTED, "not served yet"),
     }
 }
 
-#[derive(Clone, Copy)]
 enum Page {
     Index,
     Health,
@@ -50,8 +53,16 @@ enum Page {
     Metrics,
     Status,
     Reload,
+    Drain(Named),
+    Undrain(Named),
     /// Run-time verbs to come.
     NotServedYet,
+}
+
+/// A target as the path names it, decoded.
+struct Named {
+    group: String,
+    target: String,
 }
 
 const INDEX: &str = "\
@@ -63,6 +74,8 @@ GET /metrics        Prometheus text
 GET /api/v1/status  generation, listeners, target groups and their health, as JSON
 
 POST /api/v1/reload  reads the configuration's file again; 200 when every worker runs it, 422 if it is refused
+POST /api/v1/target_groups/GROUP/targets/TARGET/drain    no new requests, and time to finish the others
+POST /api/v1/target_groups/GROUP/targets/TARGET/undrain  brings it back
 ";
 
 fn page(path: &str) -> Option<Page> {
@@ -77,41 +90,48 @@ fn page(path: &str) -> Option<Page> {
 }
 
 fn verb(path: &str) -> Option<Page> {
-    let mut parts = path.strip_prefix("/api/v1/")?.split('/');
-    let parts: [Option<&str>; 6] = std::array::from_fn(|_| parts.next());
-    match parts {
-        [Some("reload"), None, ..] => Some(Page::Reload),
-        [
-            Some("target_groups"),
-            Some(_),
-            Some("targets"),
-            Some(_),
-            Some("drain" | "undrain"),
-            None,
-        ]
-        | [
-            Some("target_groups"),
-            Some(_),
-            Some("switch" | "pause" | "resume"),
-            None,
-            ..,
-        ] => Some(Page::NotServedYet),
+    let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
+    match parts[..] {
+        ["reload"] => Some(Page::Reload),
+        ["target_groups", group, "targets", target, "drain"] => {
+            Some(Page::Drain(Named::read(group, target)?))
+        }
+        ["target_groups", group, "targets", target, "undrain"] => {
+            Some(Page::Undrain(Named::read(group, target)?))
+        }
+        ["target_groups", _, "switch" | "pause" | "resume"] => Some(Page::NotServedYet),
         _ => None,
     }
 }
 
+impl Named {
+    fn read(group: &str, target: &str) -> Option<Self> {
+        Some(Self {
+            group: segment::decode(group)?,
+            target: segment::decode(target)?,
+        })
+    }
+}
+
 impl Page {
-    fn is_for(self, method: &Method) -> bool {
+    fn is_verb(&self) -> bool {
         match self {
-            Self::Reload | Self::NotServedYet => method == Method::POST,
-            _ => method == Method::GET || method == Method::HEAD,
+            Self::Reload | Self::Drain(_) | Self::Undrain(_) | Self::NotServedYet => true,
+            Self::Index | Self::Health | Self::Ready | Self::Metrics | Self::Status => false,
         }
     }
 
-    fn methods(self) -> HeaderValue {
-        match self {
-            Self::Reload | Self::NotServedYet => HeaderValue::from_static("POST"),
-            _ => HeaderValue::from_static("GET, HEAD"),
+    fn is_for(&self, method: &Method) -> bool {
+        match self.is_verb() {
+            true => method == Method::POST,
+            false => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
+    fn methods(&self) -> HeaderValue {
+        match self.is_verb() {
+            true => HeaderValue::from_static("POST"),
+            false => HeaderValue::from_static("GET, HEAD"),
         }
     }
 }
@@ -139,6 +159,30 @@ async fn reload(control: &WeakControl) -> Response<Whole> {
     }
 }
 
+async fn drain(control: &WeakControl, named: Named) -> Response<Whole> {
+    match control.upgrade() {
+        Some(control) => steered(control.drain(named.group, named.target).await),
+        None => steered(None),
+    }
+}
+
+async fn undrain(control: &WeakControl, named: Named) -> Response<Whole> {
+    match control.upgrade() {
+        Some(control) => steered(control.undrain(named.group, named.target).await),
+        None => steered(None),
+    }
+}
+
+/// What a target is now, or why there is none.
+fn steered(outcome: Option<Result<SteeredStatus, Unknown>>) -> Response<Whole> {
+    match outcome {
+        Some(Ok(status)) => json(StatusCode::OK, &status),
+        Some(Err(unknown @ Unknown::Ambiguous { .. })) => error(StatusCode::CONFLICT, unknown),
+        Some(Err(unknown)) => error(StatusCode::NOT_FOUND, unknown),
+        None => error(StatusCode::SERVICE_UNAVAILABLE, Refused::Stopped),
+    }
+}
+
 /// What runs now.
 #[derive(Serialize)]
 struct Generation<'a> {
@@ -162,7 +206,7 @@ struct Problems<'a> {
     problems: &'a [Problem],
 }
 
-fn wrong_method(page: Page) -> Response<Whole> {
+fn wrong_method(page: &Page) -> Response<Whole> {
     let mut response = error(
         StatusCode::METHOD_NOT_ALLOWED,
         "this path takes another method",

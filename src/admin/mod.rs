@@ -6,6 +6,7 @@ mod body;
 pub(crate) mod client;
 mod guard;
 mod listener;
+pub(crate) mod segment;
 
 pub(crate) use body::Whole;
 pub(crate) use listener::{Bound, adopt, bind};

@@ -12,6 +12,7 @@ use super::*;
 use crate::config;
 use crate::control::{Applied, Control, Event, Readiness, Refused, View};
 use crate::model::{AdminAddress, Generation, Protocol};
+use crate::target::Unknown;
 use crate::telemetry::Metrics;
 
 /// A door that is open on loopback until it is closed.
@@ -168,8 +169,8 @@ async fn a_wrong_method_is_told_the_right_one() {
 async fn verbs_that_are_not_served_say_so() {
     let door = Door::on_loopback().await;
     for path in [
-        "/api/v1/target_groups/app/targets/127.0.0.1/drain",
-        "/api/v1/target_groups/app/targets/127.0.0.1/undrain",
+        "/api/v1/target_groups/app/pause",
+        "/api/v1/target_groups/app/resume",
         "/api/v1/target_groups/app/switch",
     ] {
         let answer = door.ask(&format!("POST {path}")).await;
@@ -239,6 +240,37 @@ async fn a_refused_reload_answers_with_every_problem() {
     let asked = ask();
     answer_reload(&mut door, Err(Refused::NotFromAFile)).await;
     assert_eq!(asked.await.unwrap().0, StatusCode::CONFLICT);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_target_is_named_by_a_path_that_may_be_encoded() {
+    let mut door = Door::on_loopback().await;
+    let address = door.address.clone();
+    let path = "/api/v1/target_groups/app/targets/%5B%3A%3A1%5D:80/drain";
+    let asked = tokio::spawn(async move { client::ask(&address, Method::POST, path).await });
+    let unknown = Unknown::Target {
+        group: "app".parse().unwrap(),
+        target: "[::1]:80".to_owned(),
+        suggestion: Some("[::1]:8080".to_owned()),
+    };
+    match door.events.recv().await {
+        Some(Event::Drain {
+            group,
+            target,
+            reply,
+        }) => {
+            assert_eq!((&*group, &*target), ("app", "[::1]:80"));
+            reply.send(Err(unknown)).unwrap();
+        }
+        other => panic!("{other:?}"),
+    }
+    let (status, answer) = asked.await.unwrap().unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        std::str::from_utf8(&answer).unwrap(),
+        "{\"error\":\"target group 'app' has no target '[::1]:80'; did you mean '[::1]:8080'?\"}\n"
+    );
     door.close().await;
 }
 

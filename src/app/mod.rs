@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::control::{
-    GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, TargetStatus,
+    GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, SteeredStatus, TargetStatus,
 };
 
 use crate::admin;
@@ -258,11 +258,8 @@ pub(crate) fn run_until_signal(
         let running = start_with(source, sockets).await?;
         ready(&running);
         manager.tell(News::Ready);
-        loop {
-            match signals.next().await {
-                Asked::Reload => running.control.begin_reload().await,
-                Asked::Stop => break,
-            }
+        while signals.next().await == Asked::Reload {
+            running.control.begin_reload().await;
         }
         manager.tell(News::Stopping);
         tracing::info!("stopping: requests in progress may finish; a second signal ends them");

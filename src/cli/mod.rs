@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod completions;
 mod demo;
+mod drain;
 mod out;
 mod reload;
 mod run;
@@ -25,8 +26,8 @@ use crate::model::AdminAddress;
 const CONFIG_FILES: [&str; 2] = ["./config/albedo.yaml", "/etc/albedo/albedo.yaml"];
 
 /// Verbs that have their name already and do nothing yet.
-const LATER: [&str; 9] = [
-    "explain", "plan", "top", "drain", "undrain", "switch", "pause", "resume", "upgrade",
+const LATER: [&str; 7] = [
+    "explain", "plan", "top", "switch", "pause", "resume", "upgrade",
 ];
 
 /// Reads the command line and does what it says.
@@ -100,6 +101,18 @@ enum Verb {
     },
     /// Let the running instance read its file again; if the file is refused, nothing changes
     Reload,
+    /// Take a target out of its group: no new requests, and time to finish the others
+    Drain {
+        group: String,
+        /// ADDRESS, NAME, or either with :PORT
+        target: String,
+    },
+    /// Bring a target back that was taken out
+    Undrain {
+        group: String,
+        /// ADDRESS, NAME, or either with :PORT
+        target: String,
+    },
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -122,6 +135,12 @@ impl Cli {
             Verb::Status { json: true } => status::print_json(&admin.unwrap_or_default()),
             Verb::Status { json: false } => status::print_table(&admin.unwrap_or_default()),
             Verb::Reload => reload::run(&admin.unwrap_or_default()),
+            Verb::Drain { group, target } => {
+                drain::drain(&admin.unwrap_or_default(), &group, &target)
+            }
+            Verb::Undrain { group, target } => {
+                drain::undrain(&admin.unwrap_or_default(), &group, &target)
+            }
             Verb::Schema => schema::run(),
             Verb::Completions { shell } => completions::run(shell, &mut Self::command()),
         }

@@ -99,14 +99,9 @@ fn refusal(status: &Status) -> String {
 }
 
 fn row(group: &str, target: &TargetStatus) -> [String; 6] {
-    let id = match target.id.contains(':') {
-        // An IPv6 address: its port would read as one more group of digits.
-        true => format!("[{}]:{}", target.id, target.port),
-        false => format!("{}:{}", target.id, target.port),
-    };
     [
         group.to_owned(),
-        id,
+        target.address(),
         target.state.to_string(),
         target.reason.as_deref().unwrap_or("-").to_owned(),
         target.outstanding_requests.to_string(),

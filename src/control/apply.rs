@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -91,6 +92,8 @@ impl Controller {
     /// # Errors
     /// When something it names cannot be used; then nothing has changed.
     pub(super) fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
+        // What is over has its end before its place is taken.
+        self.end_drains(Instant::now());
         // Prepare: everything that can fail, touching nothing that is live.
         let access_log = self.access_logs.prepare(&config.load_balancer);
         let access_log = access_log.map_err(Rejected::AccessLog)?;
@@ -102,7 +105,7 @@ impl Controller {
         let snapshot = self.snapshot(config, &plan, &tls, &prepared, access_log.log());
         // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
         // harmless, a new rule would not find an empty group so.
-        self.registry.commit(plan);
+        let leaving = self.registry.commit(plan);
         self.cookie_keys.commit(cookie_keys);
         self.current.store(Arc::new(snapshot));
         let listeners = config.listeners.iter().zip(&prepared);
@@ -116,6 +119,7 @@ impl Controller {
             .collect();
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(prepared);
+        self.wake_busy(leaving.iter().map(|leaving| &leaving.target));
         self.access_logs.commit(access_log);
         self.shutdown = config.shutdown;
         self.generation = generation;

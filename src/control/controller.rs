@@ -145,6 +145,16 @@ impl Controller {
             match event {
                 Event::Apply(config, reply) => self.change(&config, reply),
                 Event::Reload(reply) => self.reload(reply),
+                Event::Drain {
+                    group,
+                    target,
+                    reply,
+                } => self.drain(&group, &target, reply),
+                Event::Undrain {
+                    group,
+                    target,
+                    reply,
+                } => self.undrain(&group, &target, reply),
                 Event::Finish(reply) => self.announce_end(reply),
                 Event::Stop => break,
             }
@@ -173,10 +183,12 @@ impl Controller {
 
     /// When something is to be done that nobody asks for.
     fn due(&self) -> Option<Instant> {
-        self.end_is_due()
+        let due = [self.end_is_due(), self.registry.next_end()];
+        due.into_iter().flatten().min()
     }
 
     fn tend(&mut self, now: Instant) {
+        self.end_drains(now);
         self.close_when_due(now);
     }
 

@@ -5,6 +5,7 @@ mod access_logs;
 mod apply;
 mod controller;
 mod cookie_keys;
+mod drain;
 mod finish;
 mod reload;
 mod status;
@@ -12,7 +13,9 @@ mod status;
 pub(crate) use apply::Rejected;
 pub(crate) use controller::Controller;
 pub(crate) use reload::{Refused, log_problem};
-pub use status::{GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, TargetStatus};
+pub use status::{
+    GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, SteeredStatus, TargetStatus,
+};
 
 use std::sync::Arc;
 
@@ -21,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Problem;
 use crate::listener::Open;
 use crate::model::{Config, Generation, Protocol};
-use crate::target::Group;
+use crate::target::{Group, Unknown};
 use crate::telemetry::Metrics;
 
 /// Events that may wait; whoever sends more waits for the controller.
@@ -34,6 +37,18 @@ pub(crate) enum Event {
     Apply(Box<Config>, oneshot::Sender<Result<Applied, Refused>>),
     /// Read the file again and run what it says now, whole or not at all.
     Reload(oneshot::Sender<Result<Applied, Refused>>),
+    /// Take a target out of its group, both as somebody wrote them.
+    Drain {
+        group: String,
+        target: String,
+        reply: oneshot::Sender<Result<SteeredStatus, Unknown>>,
+    },
+    /// Bring a target back.
+    Undrain {
+        group: String,
+        target: String,
+        reply: oneshot::Sender<Result<SteeredStatus, Unknown>>,
+    },
     /// Say so, stop accepting some time later, and let requests finish; the answer comes when they have, or when their
     /// time is over.
     Finish(oneshot::Sender<Finished>),
@@ -176,6 +191,38 @@ impl Control {
     pub(crate) async fn begin_reload(&self) {
         let (reply, _nobody) = oneshot::channel();
         drop(self.events.send(Event::Reload(reply)).await);
+    }
+
+    /// Takes a target out of its group; `None` when the load balancer has stopped.
+    pub(crate) async fn drain(
+        &self,
+        group: String,
+        target: String,
+    ) -> Option<Result<SteeredStatus, Unknown>> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Drain {
+            group,
+            target,
+            reply,
+        };
+        drop(self.events.send(event).await);
+        answer.await.ok()
+    }
+
+    /// Brings a target back; `None` when the load balancer has stopped.
+    pub(crate) async fn undrain(
+        &self,
+        group: String,
+        target: String,
+    ) -> Option<Result<SteeredStatus, Unknown>> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Undrain {
+            group,
+            target,
+            reply,
+        };
+        drop(self.events.send(event).await);
+        answer.await.ok()
     }
 
     /// Asks, and waits for the answer. A controller that is gone answers by dropping the reply.

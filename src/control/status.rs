@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Running;
 use crate::config::{Problem, Severity};
 use crate::model::Generation;
+use crate::target::Target;
 use crate::telemetry::Outcome;
 
 /// The state of a running load balancer.
@@ -47,6 +48,42 @@ pub struct ProblemStatus {
     pub line: Option<usize>,
     /// Counts from 1.
     pub column: Option<usize>,
+}
+
+/// A target that was taken out or brought back by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeredStatus {
+    /// Its target group.
+    pub group: String,
+    /// What it is now.
+    #[serde(flatten)]
+    pub target: TargetStatus,
+    /// What is doubtful about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+impl TargetStatus {
+    /// Id and port as one text.
+    pub(crate) fn address(&self) -> String {
+        match self.id.contains(':') {
+            // An IPv6 address: its port would read as one more group of digits.
+            true => format!("[{}]:{}", self.id, self.port),
+            false => format!("{}:{}", self.id, self.port),
+        }
+    }
+
+    pub(super) fn of(target: &Target) -> Self {
+        let state = target.state();
+        Self {
+            id: target.key.id.to_string(),
+            port: target.key.port,
+            state: state.name().into(),
+            reason: state.reason().map(Into::into),
+            description: state.description().map(Into::into),
+            outstanding_requests: target.outstanding_requests(),
+        }
+    }
 }
 
 impl LastReload {
@@ -131,17 +168,7 @@ pub(super) fn of(running: &Running, last_reload: Option<&LastReload>) -> Status 
         name: group.name().to_string(),
         targets: group
             .targets()
-            .map(|target| {
-                let state = target.state();
-                TargetStatus {
-                    id: target.key.id.to_string(),
-                    port: target.key.port,
-                    state: state.name().into(),
-                    reason: state.reason().map(Into::into),
-                    description: state.description().map(Into::into),
-                    outstanding_requests: target.outstanding_requests(),
-                }
-            })
+            .map(|target| TargetStatus::of(&target))
             .collect(),
     });
     Status {

@@ -125,6 +125,8 @@ enum Command {
     Adopt(balance::HandedOver),
     /// Stop accepting, let connections finish.
     Close { id: ListenerId },
+    /// Let everything that waits look up: the drain of a target begins, or is over.
+    Wake,
     /// Look at the newest snapshot and say so.
     Refresh { done: oneshot::Sender<()> },
     /// The same for every listener, and what still goes on is ended at `until`; the answer comes when nothing more will
@@ -297,6 +299,7 @@ impl Listeners {
             let rest = Arc::downgrade(&gone.connections);
             self.closing.push((gone.address.port(), rest));
         }
+        self.closing.retain(|(_, rest)| rest.strong_count() > 0);
         self.open = open;
     }
 
@@ -310,6 +313,13 @@ impl Listeners {
     fn accept(&self, id: ListenerId, shares: Vec<TcpListener>) {
         for (worker, socket) in self.workers.iter().cycle().zip(shares) {
             worker.tell(Command::Accept { id, socket });
+        }
+    }
+
+    /// Lets every request that waits look up.
+    pub(crate) fn wake(&self) {
+        for worker in &self.workers {
+            worker.tell(Command::Wake);
         }
     }
 
@@ -480,6 +490,7 @@ async fn run(
                     door.close(Idle::End);
                 }
             }
+            Some(Command::Wake) => worker::wake_all(),
             Some(Command::Refresh { done }) => {
                 for door in doors.values() {
                     door.place.listener();

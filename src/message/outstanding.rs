@@ -38,7 +38,6 @@ impl OutstandingCount {
     }
 
     /// Requests in progress may go on until `end`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "targets do not tell it yet"))]
     pub(crate) fn end_at(&self, end: Instant) {
         let after = end.saturating_duration_since(self.made).as_millis();
         let after = u64::try_from(after).unwrap_or(u64::MAX).max(NO_END + 1);
@@ -46,7 +45,6 @@ impl OutstandingCount {
     }
 
     /// The target is back: requests take the time they need.
-    #[cfg_attr(not(test), expect(dead_code, reason = "targets do not tell it yet"))]
     pub(crate) fn go_on(&self) {
         self.end.store(NO_END, Ordering::Relaxed);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use super::health::{Outcome, State, Thresholds, Usage};
+use super::health::{Health, Outcome, State, Thresholds, Usage};
 use super::members::{Members, Routing};
 use super::registry::Leaving;
 use super::stickiness::Mark;
@@ -161,9 +161,33 @@ impl Group {
         self.report(&roster);
     }
 
+    /// Changes a target's health for another reason than a probe, and who is eligible with it.
+    pub(super) fn steer(&self, target: &Target, change: impl FnOnce(Health) -> Health) {
+        let roster = self.lock_roster();
+        let change = target.change_health(change);
+        if change.from != change.to {
+            self.log(target, change);
+        }
+        self.rebuild(&roster);
+        self.report(&roster);
+    }
+
+    /// Forgets targets that have left and whose time is over.
+    pub(super) fn forget_left(&self, now: Instant) {
+        let mut roster = self.lock_roster();
+        roster.draining.retain(|leaving| now < leaving.until);
+    }
+
     /// Stops taking results, because another group has the targets now or none has.
     pub(super) fn retire(&self) {
         self.lock_roster().standing = Standing::Retired;
+    }
+
+    /// Nobody has its targets any more; its series stay, and say so.
+    pub(super) fn close(&self) {
+        self.retire();
+        self.metrics.healthy.set(0);
+        self.metrics.unhealthy.set(0);
     }
 
     fn rebuild(&self, roster: &Roster) {
@@ -269,7 +293,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::model::Protocol;
-    use crate::target::health::{Failure, Health};
+    use crate::target::health::Failure;
     use crate::target::{TargetKey, stickiness};
     use crate::telemetry::Metrics;
     use crate::upstream::Upstream;
@@ -414,9 +438,8 @@ pub(super) mod tests {
     fn draining_targets_are_shown_until_their_delay_ends() {
         let (group, targets) = healthy_group(2, 1);
         let now = Instant::now();
-        targets[0].change_health(|health| health.deregistered(now));
+        targets[0].change_health(|health| health.deregistered());
         let leaving = Leaving {
-            group: group.name().clone(),
             target: Arc::clone(&targets[0]),
             until: now + Duration::from_secs(300),
         };

@@ -9,11 +9,14 @@ use crate::model;
 /// What is known of one target's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Health {
+    /// What its checks say, never `Draining`.
     state: State,
     /// When this state began; a new reason within it does not count.
     since: Instant,
     last: Option<Checked>,
     streak: Streak,
+    /// Whether it finishes what it has and gets nothing new, whatever its checks say meanwhile.
+    draining: bool,
 }
 
 /// ELBv2 `TargetHealthStateEnum`, with the reason where a state has one.
@@ -38,14 +41,7 @@ pub(crate) enum Initial {
 pub(crate) enum Unused {
     /// No rule forwards to the group.
     NotInUse,
-    /// Never the state of a target that is there; the answer for one that is not.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "asked for by run-time verbs, which are not served yet"
-        )
-    )]
+    /// Somebody took it out, and its drain is over.
     NotRegistered,
 }
 
@@ -112,6 +108,7 @@ impl Health {
             since: now,
             last: None,
             streak: Streak::Passes(0),
+            draining: false,
         }
     }
 
@@ -133,8 +130,8 @@ impl Health {
     /// called broken for its first refusal. Until then it gets no requests either way.
     #[must_use]
     pub(crate) fn observe(self, outcome: Outcome, thresholds: Thresholds, now: Instant) -> Self {
-        if matches!(self.state, State::Draining | State::Unused(_)) {
-            // A probe that was under way when its target left.
+        if matches!(self.state, State::Unused(_)) {
+            // A probe that was under way when its group went out of use.
             return self;
         }
         let seen = Self {
@@ -168,8 +165,8 @@ impl Health {
     /// The target is in a group that rules use, or in one that none uses.
     #[must_use]
     pub(crate) fn placed(self, usage: Usage, now: Instant) -> Self {
-        match (usage, self.state) {
-            (Usage::NotInUse, State::Unused(_)) => self,
+        match (usage, self.current()) {
+            (Usage::NotInUse, State::Unused(Unused::NotInUse)) => self,
             (Usage::NotInUse, _) => Self::unused(Unused::NotInUse, now),
             // Whatever was known of it is old by now: it starts as a new one (ALB user guide, "Target health status").
             (Usage::InUse, State::Unused(_) | State::Draining) => Self::registered(now),
@@ -177,10 +174,22 @@ impl Health {
         }
     }
 
-    /// The target was taken out of its group and finishes what it has.
+    /// The target was taken out of its group and finishes what it has. As long as it is checked, its checks count.
     #[must_use]
-    pub(crate) fn deregistered(self, now: Instant) -> Self {
-        self.enter(State::Draining, now)
+    pub(crate) fn deregistered(self) -> Self {
+        Self {
+            draining: true,
+            ..self
+        }
+    }
+
+    /// It was brought back while it was still checked, so what is known of it holds.
+    #[must_use]
+    pub(crate) fn restored(self) -> Self {
+        Self {
+            draining: false,
+            ..self
+        }
     }
 
     fn enter(self, state: State, now: Instant) -> Self {
@@ -193,7 +202,10 @@ impl Health {
     }
 
     pub(crate) fn current(&self) -> State {
-        self.state
+        match self.draining {
+            true => State::Draining,
+            false => self.state,
+        }
     }
 }
 
@@ -201,7 +213,7 @@ impl Health {
 #[cfg(test)]
 impl Health {
     pub(crate) fn is_healthy(&self) -> bool {
-        self.state == State::Healthy
+        self.current() == State::Healthy
     }
 
     pub(crate) fn since(&self) -> Instant {
@@ -427,14 +439,24 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_or_unused_target_ignores_a_late_result() {
+    fn an_unused_target_ignores_a_late_result() {
         let now = Instant::now();
-        let draining = Health::registered(now).deregistered(now);
         let unused = Health::unused(Unused::NotInUse, now);
-        for health in [draining, unused] {
-            assert_eq!(health.observe(Outcome::Passed, TWO, now), health);
-            assert_eq!(health.checking(now), health);
-        }
+        assert_eq!(unused.observe(Outcome::Passed, TWO, now), unused);
+        assert_eq!(unused.checking(now), unused);
+    }
+
+    #[test]
+    fn a_draining_target_shows_no_verdict_and_has_one_when_it_is_back() {
+        let now = Instant::now();
+        let draining = after(&[Outcome::Passed], TWO).deregistered();
+        assert_eq!(draining.current(), State::Draining);
+        assert!(draining.restored().is_healthy());
+        let failed = draining.observe(TIMEOUT, TWO, now);
+        let failed = failed.observe(TIMEOUT, TWO, now);
+        assert_eq!(failed.current(), State::Draining);
+        let restored = failed.restored().current();
+        assert_eq!(restored, State::Unhealthy(Failure::Timeout));
     }
 
     #[test]
@@ -446,7 +468,7 @@ mod tests {
         assert_eq!(unused.current(), State::Unused(Unused::NotInUse));
         let again = State::Initial(Initial::RegistrationInProgress);
         assert_eq!(unused.placed(Usage::InUse, now).current(), again);
-        let draining = healthy.deregistered(now);
+        let draining = healthy.deregistered();
         assert_eq!(draining.placed(Usage::InUse, now).current(), again);
     }
 

@@ -125,7 +125,7 @@ mod tests {
         let unhealthy = with("10.0.0.2:80", &DOWN);
         let initial = with("10.0.0.3:80", &[]);
         let draining = with("10.0.0.4:80", &[Outcome::Passed]);
-        draining.change_health(|health| health.deregistered(Instant::now()));
+        draining.change_health(|health| health.deregistered());
         assert_eq!(
             eligible(&[unhealthy, initial, draining]),
             (

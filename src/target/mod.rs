@@ -13,7 +13,7 @@ pub(crate) mod stickiness;
 pub(crate) use error::Unusable;
 pub(crate) use group::Group;
 pub(crate) use lease::Lease;
-pub(crate) use registry::{Plan, Registry};
+pub(crate) use registry::{Plan, Registry, Steered, Unknown};
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

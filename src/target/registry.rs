@@ -1,6 +1,10 @@
 //! The live targets by group and key, across generations: keeps those that stay, with their health and their counts,
 //! makes new ones, lets go of the others. Used by the controller alone. Never changes what is live before `commit`.
 
+mod drain;
+
+pub(crate) use drain::{Steered, Unknown};
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +13,7 @@ use rustls::ClientConfig;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::drain::Drain;
 use super::checker::{self, Probe, Schedule};
 use super::error::{Problem, Unusable};
 use super::health::{Health, Usage};
@@ -28,9 +33,11 @@ pub(crate) struct Registry {
     /// Parent of what ends the tasks of each target.
     stop: CancellationToken,
     chance: fastrand::Rng,
-    /// In the order of the configuration.
-    live: Vec<Live>,
-    leaving: Vec<Leaving>,
+    live: HashMap<TargetGroupName, Live>,
+    /// Targets that are no more in the configuration and finish what they have.
+    leaving: HashMap<TargetGroupName, Vec<Leaving>>,
+    /// Targets that were taken out by hand; they stand in the configuration still, so this outlives its changes.
+    drains: HashMap<TargetGroupName, HashMap<TargetKey, Drain>>,
     next_pool: u64,
     /// For HTTPS probes; made when first needed.
     check_tls: Option<Arc<ClientConfig>>,
@@ -45,10 +52,11 @@ struct Live {
     targets: Vec<LiveTarget>,
 }
 
-/// A registered target.
+/// A target of the configuration.
 #[derive(Debug)]
 struct LiveTarget {
     target: Arc<Target>,
+    probe: Probe,
     care: Care,
 }
 
@@ -58,10 +66,13 @@ struct Care {
     _stop: Option<DropGuard>,
 }
 
+impl Care {
+    const NONE: Self = Self { _stop: None };
+}
+
 /// A target that was taken out of its group and may finish what it has.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
-    pub(crate) group: TargetGroupName,
     pub(crate) target: Arc<Target>,
     /// When its deregistration delay ends.
     pub(crate) until: Instant,
@@ -70,7 +81,7 @@ pub(crate) struct Leaving {
 /// The target groups of a configuration, ready to run. Dropping it changes nothing.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    groups: Vec<PlannedGroup>,
+    groups: HashMap<TargetGroupName, PlannedGroup>,
 }
 
 #[derive(Debug)]
@@ -83,8 +94,9 @@ struct PlannedGroup {
 impl Plan {
     /// The group of this name, for rules to point to.
     pub(crate) fn group(&self, name: &TargetGroupName) -> Option<Arc<Group>> {
-        let mut groups = self.groups.iter().map(|planned| &planned.group);
-        groups.find(|group| group.name() == name).map(Arc::clone)
+        self.groups
+            .get(name)
+            .map(|planned| Arc::clone(&planned.group))
     }
 }
 
@@ -98,8 +110,9 @@ impl Registry {
             tasks,
             stop: CancellationToken::new(),
             chance: fastrand::Rng::new(),
-            live: Vec::new(),
-            leaving: Vec::new(),
+            live: HashMap::new(),
+            leaving: HashMap::new(),
+            drains: HashMap::new(),
             next_pool: 0,
             check_tls: None,
         }
@@ -107,7 +120,7 @@ impl Registry {
 
     /// The running groups in the order of the configuration.
     pub(crate) fn groups(&self, config: &Config) -> Vec<Arc<Group>> {
-        let running = |settings: &model::TargetGroup| self.running(&settings.name);
+        let running = |settings: &model::TargetGroup| self.live.get(&settings.name);
         let running = config.target_groups.iter().filter_map(running);
         running.map(|live| Arc::clone(&live.group)).collect()
     }
@@ -132,14 +145,15 @@ impl Registry {
         now: Instant,
     ) -> Result<Plan, Unusable> {
         let used = used_groups(config);
-        let mut groups = Vec::with_capacity(config.target_groups.len());
+        let mut groups = HashMap::with_capacity(config.target_groups.len());
         for (index, settings) in config.target_groups.iter().enumerate() {
             let usage = match used.contains(&settings.name) {
                 true => Usage::InUse,
                 false => Usage::NotInUse,
             };
             let path = format!("target_groups[{index}]");
-            groups.push(self.plan_group(&path, settings, usage, metrics, now)?);
+            let planned = self.plan_group(&path, settings, usage, metrics, now)?;
+            groups.insert(settings.name.clone(), planned);
         }
         Ok(Plan { groups })
     }
@@ -196,7 +210,7 @@ impl Registry {
         usage: Usage,
         metrics: &Metrics,
     ) -> Arc<Group> {
-        let running = self.running(&settings.name).map(|live| &live.group);
+        let running = self.live.get(&settings.name).map(|live| &live.group);
         match running.filter(|group| group.runs(settings, usage)) {
             Some(group) => Arc::clone(group),
             None => {
@@ -221,7 +235,7 @@ impl Registry {
         if settings.protocol == Protocol::Http {
             return Ok(None);
         }
-        let running = self.running(&settings.name);
+        let running = self.live.get(&settings.name);
         let before = running.filter(|live| live.group.speaks(settings));
         let before = before.and_then(|live| live.tls.as_ref());
         tls::client::settings(&settings.tls, before)
@@ -252,9 +266,9 @@ impl Registry {
         group: &TargetGroupName,
         now: Instant,
     ) -> HashMap<TargetKey, Arc<Target>> {
-        let leaving = self.leaving.iter();
-        let leaving = leaving.filter(|leaving| leaving.group == *group && now < leaving.until);
-        let running = self.running(group).into_iter();
+        let leaving = self.leaving.get(group).into_iter().flatten();
+        let leaving = leaving.filter(|leaving| now < leaving.until);
+        let running = self.live.get(group).into_iter();
         let running = running
             .flat_map(|live| &live.targets)
             .map(|live| &live.target);
@@ -285,10 +299,6 @@ impl Registry {
         }
     }
 
-    fn running(&self, group: &TargetGroupName) -> Option<&Live> {
-        self.live.iter().find(|live| live.group.name() == group)
-    }
-
     /// Runs what was planned; this cannot fail. Gives the targets that leave now. Must be called on the control
     /// runtime, where checks and look-ups run.
     pub(crate) fn commit(&mut self, plan: Plan) -> Vec<Leaving> {
@@ -296,22 +306,20 @@ impl Registry {
     }
 
     fn commit_at(&mut self, plan: Plan, now: Instant) -> Vec<Leaving> {
-        let mut before: HashMap<TargetGroupName, Live> = HashMap::new();
-        for live in self.live.drain(..) {
-            before.insert(live.group.name().clone(), live);
-        }
-        self.leaving.retain(|leaving| now < leaving.until);
+        let mut before = std::mem::take(&mut self.live);
         let mut left = Vec::new();
-        for planned in plan.groups {
-            let before = before.remove(planned.group.name());
+        for (name, planned) in plan.groups {
+            let before = before.remove(&name);
             let live = self.commit_group(planned, before, &mut left, now);
-            self.live.push(live);
+            self.live.insert(name, live);
         }
-        for live in before.into_values() {
-            live.group.retire();
-            left.extend(leave(&live.group, &live.targets, now));
+        for (name, live) in before {
+            live.group.close();
+            let drains = self.drains.remove(&name).unwrap_or_default();
+            let gone = leave(&live.group, live.targets, &drains, now);
+            left.extend(gone.iter().cloned());
+            self.leaving.entry(name).or_default().extend(gone);
         }
-        self.leaving.extend(left.iter().cloned());
         left
     }
 
@@ -334,31 +342,41 @@ impl Registry {
         for live in before.into_iter().flat_map(|before| before.targets) {
             known.insert(live.target.key.clone(), live);
         }
+        let mut drains = self.drains.remove(group.name()).unwrap_or_default();
         let mut targets = Vec::with_capacity(planned.targets.len());
         for (target, probe) in planned.targets {
-            target.change_health(|health| health.placed(group.usage(), now));
+            let drain = drains.get(&target.key);
+            if drain.is_none() {
+                target.change_health(|health| health.placed(group.usage(), now));
+                target.outstanding.go_on();
+            }
             let care = match known.remove(&target.key) {
                 Some(live) if same && Arc::ptr_eq(&live.target, &target) => live.care,
-                _ => self.care_for(&group, &target, probe),
+                _ => self.care_for(&group, &target, &probe, drain),
             };
-            targets.push(LiveTarget { target, care });
+            targets.push(LiveTarget {
+                target,
+                probe,
+                care,
+            });
         }
-        let returned: HashSet<&TargetKey> = targets.iter().map(|live| &live.target.key).collect();
-        self.leaving.retain(|leaving| {
-            leaving.group != *group.name() || !returned.contains(&leaving.target.key)
-        });
-        let gone: Vec<LiveTarget> = known.into_values().collect();
-        let gone = leave(&group, &gone, now);
-        let draining = self
-            .leaving
-            .iter()
-            .filter(|leaving| leaving.group == *group.name());
-        let draining = draining.chain(&gone).cloned().collect();
+        let gone = leave(&group, known.into_values(), &drains, now);
+        let stays: HashSet<&TargetKey> = targets.iter().map(|live| &live.target.key).collect();
+        drains.retain(|key, _| stays.contains(key));
+        let mut leaving = self.leaving.remove(group.name()).unwrap_or_default();
+        leaving.retain(|leaving| !stays.contains(&leaving.target.key));
+        leaving.extend(gone.iter().cloned());
         let registered = targets
             .iter()
             .map(|live| Arc::clone(&live.target))
             .collect();
-        group.adopt(registered, draining);
+        group.adopt(registered, leaving.clone());
+        if !drains.is_empty() {
+            self.drains.insert(group.name().clone(), drains);
+        }
+        if !leaving.is_empty() {
+            self.leaving.insert(group.name().clone(), leaving);
+        }
         left.extend(gone);
         Live {
             group,
@@ -367,11 +385,17 @@ impl Registry {
         }
     }
 
-    /// Starts what a registered target needs: checks, and look-ups where it has a name. Nothing where no rule forwards
-    /// to its group.
-    fn care_for(&mut self, group: &Arc<Group>, target: &Arc<Target>, probe: Probe) -> Care {
-        if group.usage() == Usage::NotInUse {
-            return Care { _stop: None };
+    /// Starts what a target needs: checks, and look-ups where it has a name. Nothing where no rule forwards to its group,
+    /// or where it was taken out and has finished.
+    fn care_for(
+        &mut self,
+        group: &Arc<Group>,
+        target: &Arc<Target>,
+        probe: &Probe,
+        drain: Option<&Drain>,
+    ) -> Care {
+        if group.usage() == Usage::NotInUse || matches!(drain, Some(Drain::Over)) {
+            return Care::NONE;
         }
         let stop = self.stop.child_token();
         if let TargetId::Name(name) = &target.key.id {
@@ -384,7 +408,7 @@ impl Registry {
         }
         let schedule = Schedule::draw(group.health_check().interval, &mut self.chance);
         let (group, target) = (Arc::clone(group), Arc::clone(target));
-        let check = checker::run(group, target, probe, schedule, stop.clone());
+        let check = checker::run(group, target, probe.clone(), schedule, stop.clone());
         self.tasks.spawn(check);
         Care {
             _stop: Some(stop.drop_guard()),
@@ -392,17 +416,25 @@ impl Registry {
     }
 }
 
-/// Takes targets out of their group: no new requests from now on, and time to finish the others.
-fn leave(group: &Group, targets: &[LiveTarget], now: Instant) -> Vec<Leaving> {
-    let leave = |live: &LiveTarget| {
-        live.target.change_health(|health| health.deregistered(now));
-        Leaving {
-            group: group.name().clone(),
-            target: Arc::clone(&live.target),
-            until: now + group.deregistration_delay(),
-        }
+/// Takes targets out of their group: no new requests from now on, and time to finish the others. What was taken out by
+/// hand has begun to leave already.
+fn leave(
+    group: &Group,
+    targets: impl IntoIterator<Item = LiveTarget>,
+    drains: &HashMap<TargetKey, Drain>,
+    now: Instant,
+) -> Vec<Leaving> {
+    let leave = |LiveTarget { target, .. }: LiveTarget| {
+        let until = match drains.get(&target.key) {
+            None => now + group.deregistration_delay(),
+            Some(Drain::Until(until)) => *until,
+            Some(Drain::Over) => return None,
+        };
+        target.change_health(Health::deregistered);
+        target.outstanding.end_at(until);
+        Some(Leaving { target, until })
     };
-    targets.iter().map(leave).collect()
+    targets.into_iter().filter_map(leave).collect()
 }
 
 /// The groups that any rule or default action forwards to.

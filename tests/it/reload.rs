@@ -283,13 +283,13 @@ async fn a_certificate_replaced_on_disk_is_shown_to_those_who_come() {
 }
 
 /// `albedo run` in a process of its own, its admin address a socket file beside its configuration.
-struct Process {
+pub(crate) struct Process {
     folder: TempDir,
     child: std::process::Child,
 }
 
 impl Process {
-    async fn start(text: &str) -> Self {
+    pub(crate) async fn start(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("albedo.yaml");
         fs::write(&path, text).unwrap();
@@ -307,7 +307,7 @@ impl Process {
     }
 
     /// Exit code, standard output and standard error of a verb.
-    fn verb(&self, verb: &str) -> (i32, String, String) {
+    pub(crate) fn verb(&self, verb: &str) -> (i32, String, String) {
         let socket = self.folder.path().join("admin.sock");
         let outcome = albedo()
             .args(verb.split(' '))
@@ -333,6 +333,11 @@ impl Drop for Process {
     }
 }
 
+/// As `text`, for a process.
+pub(crate) fn for_process(rules: &str, target: SocketAddr) -> String {
+    text(rules, target).replace("127.0.0.1:0", "unix:admin.sock")
+}
+
 fn albedo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_albedo"));
     command.stdin(Stdio::null());
@@ -341,9 +346,7 @@ fn albedo() -> Command {
 
 #[tokio::test]
 async fn the_verb_and_the_signal_read_the_file_again() {
-    let plain = |rules: &str| {
-        text(rules, (Ipv4Addr::LOCALHOST, 1).into()).replace("127.0.0.1:0", "unix:admin.sock")
-    };
+    let plain = |rules: &str| for_process(rules, (Ipv4Addr::LOCALHOST, 1).into());
     let mut process = Process::start(&plain("")).await;
     until("it runs", || {
         process.verb("status").1.starts_with("generation 1\n")

@@ -64,12 +64,12 @@ impl House {
     }
 
     fn group(&self, name: &str) -> Arc<Group> {
-        let live = self.registry.running(&name.parse().unwrap());
+        let live = self.registry.live.get(&name.parse().unwrap());
         Arc::clone(&live.unwrap().group)
     }
 
     fn target(&self, name: &str, address: &str) -> Arc<Target> {
-        let live = self.registry.running(&name.parse().unwrap()).unwrap();
+        let live = self.registry.live.get(&name.parse().unwrap()).unwrap();
         let mut targets = live.targets.iter().map(|live| &live.target);
         Arc::clone(
             targets
@@ -82,6 +82,24 @@ impl House {
         let target = self.target(name, address);
         self.group(name).observe(&target, Outcome::Passed, self.now);
         assert!(target.health().is_healthy());
+    }
+
+    /// The targets whose drain is over.
+    fn ended(&mut self) -> Vec<String> {
+        let ended = self.registry.end_drains(self.now);
+        ended.iter().map(|target| target.key.to_string()).collect()
+    }
+
+    /// Waits until so many tasks run.
+    async fn tasks_are(&self, count: usize) {
+        let reached = async {
+            while self.tasks.len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached)
+            .await
+            .unwrap();
     }
 
     fn shown(&self, name: &str) -> Vec<(String, &'static str)> {
@@ -182,8 +200,178 @@ async fn a_removed_target_drains_for_its_delay() {
     assert!(keys.iter().all(|key| key.to_string() == "10.0.0.2:80"));
     house.now += Duration::from_secs(300);
     assert_eq!(house.shown("app"), shown(&[("10.0.0.2:80", "initial")]));
-    house.apply(vec![group("app", &["10.0.0.2"])]);
+    assert_eq!(house.ended(), ["10.0.0.1:80"]);
     assert!(house.registry.leaving.is_empty());
+    assert_eq!(house.registry.next_end(), None);
+}
+
+#[tokio::test]
+async fn a_removed_target_tells_its_requests_when_to_end_and_takes_it_back() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1", "10.0.0.2"])]);
+    let target = house.target("app", "10.0.0.1:80");
+    assert_eq!(target.outstanding.ends_at(), None);
+    house.apply(vec![group("app", &["10.0.0.2"])]);
+    let until = house.now + Duration::from_secs(300);
+    assert_eq!(house.registry.next_end(), Some(until));
+    let told = target.outstanding.ends_at().unwrap();
+    assert!(told <= until && until - told <= Duration::from_millis(1));
+    house.apply(vec![group("app", &["10.0.0.1"])]);
+    assert_eq!(target.outstanding.ends_at(), None);
+    assert_eq!(house.ended(), [""; 0]);
+}
+
+/// What a pick among these targets may give.
+fn picked(house: &House, group: &str) -> HashSet<String> {
+    let group = house.group(group);
+    let picks = (0..8).filter_map(|_| group.pick(0, &[]));
+    picks.map(|lease| lease.key.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_target_that_is_drained_by_hand_gets_nothing_new_until_it_is_back() {
+    let mut house = house();
+    let two = || vec![group("app", &["10.0.0.1", "10.0.0.2"])];
+    house.apply(two());
+    house.pass("app", "10.0.0.1:80");
+    house.pass("app", "10.0.0.2:80");
+    let target = house.target("app", "10.0.0.1:80");
+    let steered = house.registry.drain("app", "10.0.0.1", house.now).unwrap();
+    assert_eq!(steered.remaining, 1);
+    assert_eq!(
+        picked(&house, "app"),
+        HashSet::from(["10.0.0.2:80".to_owned()])
+    );
+    let until = house.now + Duration::from_secs(300);
+    assert_eq!(house.registry.next_end(), Some(until));
+    assert!(target.outstanding.ends_at().is_some());
+
+    // A second time starts nothing anew, and a change of the configuration ends nothing.
+    house.now += Duration::from_secs(200);
+    house
+        .registry
+        .drain("app", "10.0.0.1:80", house.now)
+        .unwrap();
+    house.apply(two());
+    let mut changed = two();
+    changed[0].deregistration_delay = Duration::from_secs(5);
+    house.apply(changed.clone());
+    let kept = [("10.0.0.1:80", "draining"), ("10.0.0.2:80", "healthy")];
+    assert_eq!(house.shown("app"), shown(&kept));
+    assert_eq!(house.registry.next_end(), Some(until));
+    assert_eq!(
+        picked(&house, "app"),
+        HashSet::from(["10.0.0.2:80".to_owned()])
+    );
+
+    // It was checked all the time, so its health holds.
+    house
+        .registry
+        .undrain("app", "10.0.0.1", house.now)
+        .unwrap();
+    let back = [("10.0.0.1:80", "healthy"), ("10.0.0.2:80", "healthy")];
+    assert_eq!(house.shown("app"), shown(&back));
+    assert_eq!(picked(&house, "app").len(), 2);
+    assert_eq!(target.outstanding.ends_at(), None);
+    assert_eq!(house.registry.next_end(), None);
+}
+
+#[tokio::test]
+async fn a_target_that_has_drained_is_unused_and_comes_back_as_a_new_one() {
+    let mut house = house();
+    let two = || vec![group("app", &["10.0.0.1", "10.0.0.2"])];
+    house.apply(two());
+    house.pass("app", "10.0.0.1:80");
+    house.registry.drain("app", "10.0.0.1", house.now).unwrap();
+    house.now += Duration::from_secs(300);
+    assert_eq!(house.ended(), ["10.0.0.1:80"]);
+    assert_eq!(house.ended(), [""; 0]);
+    house.apply(two());
+    let target = house.target("app", "10.0.0.1:80");
+    assert_eq!(target.state(), State::Unused(Unused::NotRegistered));
+    assert_eq!(house.registry.next_end(), None);
+    house.tasks_are(1).await;
+
+    house
+        .registry
+        .undrain("app", "10.0.0.1", house.now)
+        .unwrap();
+    let back = [("10.0.0.1:80", "initial"), ("10.0.0.2:80", "initial")];
+    assert_eq!(house.shown("app"), shown(&back));
+    house.tasks_are(2).await;
+    assert_eq!(picked(&house, "app").len(), 2);
+    // Nothing is left of it.
+    house
+        .registry
+        .undrain("app", "10.0.0.1", house.now)
+        .unwrap();
+    house.apply(two());
+    assert_eq!(house.shown("app"), shown(&back));
+}
+
+#[tokio::test]
+async fn a_drained_target_that_is_removed_has_no_second_delay() {
+    let mut house = house();
+    let both = || vec![group("app", &["10.0.0.1", "10.0.0.2", "10.0.0.3"])];
+    house.apply(both());
+    house.registry.drain("app", "10.0.0.1", house.now).unwrap();
+    let until = house.now + Duration::from_secs(300);
+    house.now = until;
+    assert_eq!(house.ended(), ["10.0.0.1:80"]);
+    house.registry.drain("app", "10.0.0.2", house.now).unwrap();
+    let until = house.now + Duration::from_secs(300);
+    house.now += Duration::from_secs(100);
+
+    let left = house.apply(vec![group("app", &["10.0.0.3"])]);
+
+    let left: Vec<_> = left
+        .iter()
+        .map(|left| (left.target.key.to_string(), left.until))
+        .collect();
+    assert_eq!(left, [("10.0.0.2:80".to_owned(), until)]);
+    // Written again it is a target as any other.
+    house.apply(both());
+    let fresh = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"].map(|key| (key, "initial"));
+    assert_eq!(house.shown("app"), shown(&fresh));
+    assert!(house.registry.drains.is_empty());
+}
+
+#[tokio::test]
+async fn a_target_must_be_named_so_that_there_is_one() {
+    let mut house = house();
+    house.apply(vec![group("app", &["10.0.0.1:80", "10.0.0.1:81", "::1"])]);
+    let now = house.now;
+    let mut drain = |group: &str, target: &str| {
+        let steered = house.registry.drain(group, target, now);
+        steered.map(|steered| (steered.target.key.to_string(), steered.remaining))
+    };
+    let told = |unknown: Result<_, Unknown>| unknown.unwrap_err().to_string();
+    assert_eq!(
+        told(drain("apq", "10.0.0.1")),
+        "target group 'apq' does not exist; did you mean 'app'?"
+    );
+    assert_eq!(
+        told(drain("app", "10.0.0.1:8")),
+        "target group 'app' has no target '10.0.0.1:8'; did you mean '10.0.0.1:81'?"
+    );
+    assert_eq!(
+        told(drain("app", "a b")),
+        "target group 'app' has no target 'a b'"
+    );
+    assert_eq!(
+        told(drain("app", "10.0.0.1")),
+        "target group 'app' has several targets '10.0.0.1'; name one of 10.0.0.1:80, 10.0.0.1:81"
+    );
+    assert_eq!(
+        drain("app", "10.0.0.1:81"),
+        Ok(("10.0.0.1:81".to_owned(), 2))
+    );
+    assert_eq!(drain("app", "::1"), Ok(("[::1]:80".to_owned(), 1)));
+    assert_eq!(drain("app", "[::1]:80"), Ok(("[::1]:80".to_owned(), 1)));
+    assert_eq!(
+        drain("app", "10.0.0.1:80"),
+        Ok(("10.0.0.1:80".to_owned(), 0))
+    );
 }
 
 #[tokio::test]
@@ -321,14 +509,7 @@ async fn tasks_end_with_their_targets_and_with_the_registry() {
     house.apply(vec![group("app", &["10.0.0.1", "localhost"])]);
     assert_eq!(house.tasks.len(), 3);
     house.apply(vec![group("app", &["10.0.0.1"])]);
-    let down_to_one = async {
-        while house.tasks.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), down_to_one)
-        .await
-        .unwrap();
+    house.tasks_are(1).await;
     drop(house.registry);
     house.tasks.close();
     tokio::time::timeout(Duration::from_secs(20), house.tasks.wait())
