@@ -17,6 +17,7 @@ mod timeouts; // what happens when somebody falls silent
 mod websocket; // upgrades, and what goes through them
 
 mod dns; // targets by name
+mod farewell; // what outlives its target, or its load balancer
 mod drain; // targets taken out by hand
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
