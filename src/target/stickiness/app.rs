@@ -14,7 +14,7 @@ const NAMES: [&str; 4] = ["AWSALBAPP-0", "AWSALBAPP-1", "AWSALBAPP-2", "AWSALBAP
 const PURPOSE: &[u8] = b"albedo AWSALBAPP";
 
 /// What ALB writes over a value that it takes back. It means as much as no cookie.
-const REMOVED: &[u8] = b"_remove_";
+const REMOVED: &str = "_remove_";
 
 /// First version of Chromium that sends no cookie to other sites unless it is told SameSite=None.
 const CHROMIUM_SAMESITE: u32 = 80;
@@ -29,7 +29,7 @@ enum Site {
 /// Reads what a client has.
 pub(crate) fn open(keys: &Keys, headers: &HeaderMap, now: u32) -> Opened {
     let [first, rest @ ..] = NAMES.map(|name| match cookie::find(headers, name) {
-        Found::One(REMOVED) => Found::Nothing,
+        Found::One(value) if value == REMOVED.as_bytes() => Found::Nothing,
         found => found,
     });
     match super::open(keys, PURPOSE, first, now) {
@@ -44,7 +44,7 @@ pub(crate) fn seal(keys: &Keys, stays: &Stays, now: u32, request: &Request) -> O
     let mut cookie = sealed_cookie(keys, NAMES[0], PURPOSE, stays, now)?;
     // ALB tells Chromium alone: Safari on iOS 12 takes SameSite=None for Strict.
     if site(request) == Site::Other && chromium(&request.headers) >= Some(CHROMIUM_SAMESITE) {
-        cookie.extend_from_slice(FOR_OTHER_SITES);
+        cookie.push_str(FOR_OTHER_SITES);
     }
     value(cookie)
 }
@@ -52,7 +52,7 @@ pub(crate) fn seal(keys: &Keys, stays: &Stays, now: u32, request: &Request) -> O
 /// The Set-Cookie values that take back what a client has.
 pub(crate) fn removal(now: u32) -> impl Iterator<Item = HeaderValue> {
     NAMES.into_iter().filter_map(move |name| {
-        let mut cookie = [name.as_bytes(), b"=", REMOVED].concat();
+        let mut cookie = format!("{name}={REMOVED}");
         attributes(&mut cookie, now)?;
         value(cookie)
     })

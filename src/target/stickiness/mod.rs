@@ -3,7 +3,6 @@
 //! Never decides whether a target is eligible, and an unusable cookie is never an error.
 
 pub(crate) mod app;
-mod base64;
 pub(crate) mod key_file;
 mod keys;
 mod mark;
@@ -16,7 +15,7 @@ pub(crate) use mark::Mark;
 pub(crate) use ring::{KeyRing, SPREAD};
 pub(crate) use stays::Stays;
 
-use std::io::Write;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -93,10 +92,10 @@ impl Pair {
     /// system gives no random numbers: a response without them is better than none.
     pub(crate) fn seal(self, keys: &Keys, stays: &Stays, now: u32) -> Option<[HeaderValue; 2]> {
         let plain = sealed_cookie(keys, self.name(), self.purpose(), stays, now)?;
-        let mut cors = Vec::with_capacity(COOKIE_SIZE);
-        cors.extend_from_slice(self.cors_name().as_bytes());
-        cors.extend_from_slice(&plain[self.name().len()..]);
-        cors.extend_from_slice(FOR_OTHER_SITES);
+        let mut cors = String::with_capacity(COOKIE_SIZE);
+        cors.push_str(self.cors_name());
+        cors.push_str(&plain[self.name().len()..]);
+        cors.push_str(FOR_OTHER_SITES);
         Some([value(plain)?, value(cors)?])
     }
 }
@@ -111,7 +110,7 @@ impl Opened {
     }
 }
 
-const FOR_OTHER_SITES: &[u8] = b"; SameSite=None; Secure";
+const FOR_OTHER_SITES: &str = "; SameSite=None; Secure";
 
 fn open(keys: &Keys, purpose: &[u8], found: Found<'_>, now: u32) -> Opened {
     let value = match found {
@@ -135,22 +134,22 @@ fn sealed_cookie(
     purpose: &[u8],
     stays: &Stays,
     now: u32,
-) -> Option<Vec<u8>> {
-    let mut cookie = Vec::with_capacity(COOKIE_SIZE);
-    cookie.extend_from_slice(name.as_bytes());
-    cookie.push(b'=');
+) -> Option<String> {
+    let mut cookie = String::with_capacity(COOKIE_SIZE);
+    cookie.push_str(name);
+    cookie.push('=');
     sealed::seal(keys, purpose, stays, &mut cookie)?;
     attributes(&mut cookie, now)?;
     Some(cookie)
 }
 
-fn attributes(cookie: &mut Vec<u8>, now: u32) -> Option<()> {
+fn attributes(cookie: &mut String, now: u32) -> Option<()> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.into());
     let expires = HttpDate::from(now + EXPIRES_AFTER);
     write!(cookie, "; Expires={expires}; Path=/").ok()
 }
 
-fn value(cookie: Vec<u8>) -> Option<HeaderValue> {
+fn value(cookie: String) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(cookie)).ok()
 }
 

@@ -2,27 +2,28 @@
 //! purpose and nothing else; never says why something does not open.
 
 use aws_lc_rs::aead::{Aad, MAX_TAG_LEN, NONCE_LEN, Nonce};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use smallvec::SmallVec;
 
-use super::base64;
 use super::keys::{HINT_LEN, Keys};
 use super::stays::{STAY_LEN, STAYS_MAX, Stays};
 
 /// What is around the stays: a hint at the key, the nonce, a version, the tag.
 const FRAME_LEN: usize = HINT_LEN + NONCE_LEN + 1 + MAX_TAG_LEN;
 
-/// Longest sealed value. Longer ones are turned away unread.
+/// Longest sealed value.
 const SEALED_MAX: usize = FRAME_LEN + STAYS_MAX * STAY_LEN;
 
-// Whole groups of three bytes: no padding, and no bits in the text that mean nothing.
+// Whole groups of three bytes: no bits in the text that mean nothing.
 const _: () = assert!(FRAME_LEN.is_multiple_of(3) && STAY_LEN.is_multiple_of(3));
 
 /// Where a value is sealed and opened: on the stack.
 type Sealed = SmallVec<[u8; 256]>;
 const _: () = assert!(SEALED_MAX <= 256);
 
-/// Appends the text of these stays, sealed. `None` if the system gives no random numbers.
-pub(super) fn seal(keys: &Keys, purpose: &[u8], stays: &Stays, text: &mut Vec<u8>) -> Option<()> {
+/// Appends the text of these stays, sealed. It is base64url without padding, as cookie values hold none of `+ / =` safely
+/// everywhere. `None` if the system gives no random numbers.
+pub(super) fn seal(keys: &Keys, purpose: &[u8], stays: &Stays, text: &mut String) -> Option<()> {
     let key = keys.sealing();
     let mut sealed = Sealed::from_slice(&key.hint);
     sealed.extend_from_slice(&[0; NONCE_LEN]);
@@ -34,14 +35,16 @@ pub(super) fn seal(keys: &Keys, purpose: &[u8], stays: &Stays, text: &mut Vec<u8
     let (nonce, tag) = sealing.ok()?;
     sealed[HINT_LEN..][..NONCE_LEN].copy_from_slice(nonce.as_ref());
     sealed.extend_from_slice(tag.as_ref());
-    base64::encode(&sealed, text);
+    BASE64_URL_SAFE_NO_PAD.encode_string(&sealed, text);
     Some(())
 }
 
 /// The stays in a value of a client's.
 pub(super) fn open(keys: &Keys, purpose: &[u8], text: &[u8]) -> Option<Stays> {
     let mut sealed = [0; SEALED_MAX];
-    let sealed = base64::decode(text, &mut sealed)?;
+    // Whatever is too long for this buffer is not looked at.
+    let length = BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut sealed);
+    let sealed = &sealed[..length.ok()?];
     let (hint, rest) = sealed.split_first_chunk::<HINT_LEN>()?;
     let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>()?;
     // Nobody can have us try every key on one cookie: hints of two keys are hardly ever alike.
@@ -80,9 +83,9 @@ mod tests {
     }
 
     fn sealed(keys: &Keys, count: usize) -> Vec<u8> {
-        let mut text = Vec::new();
+        let mut text = String::new();
         seal(keys, PURPOSE, &stays(count), &mut text).unwrap();
-        text
+        text.into_bytes()
     }
 
     #[test]
@@ -91,6 +94,8 @@ mod tests {
         for count in 0..=STAYS_MAX {
             let text = sealed(&keys, count);
             assert_eq!(text.len(), 44 + 32 * count);
+            let plain = |letter: &u8| letter.is_ascii_alphanumeric() || b"-_".contains(letter);
+            assert!(text.iter().all(plain));
             assert_eq!(open(&keys, PURPOSE, &text), Some(stays(count)));
         }
         let more = sealed(&keys, STAYS_MAX + 1);
