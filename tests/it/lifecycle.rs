@@ -39,7 +39,7 @@ pub(crate) async fn slow() -> (Target, Arc<Notify>) {
 }
 
 /// Runs a test in a process of its own, where nobody else opens and closes, and says whether this is it.
-fn alone(test: &str, body: impl Future<Output = ()>) {
+pub(crate) fn alone(test: &str, body: impl Future<Output = ()>) {
     const ALONE: &str = "ALBEDO_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,16 +64,18 @@ fn alone(test: &str, body: impl Future<Output = ()>) {
 
 /// Threads of load balancers in this process.
 fn threads() -> Vec<String> {
+    let ours = |name: &String| name.starts_with("worker-") || name == "control";
+    all_threads().filter(ours).collect()
+}
+
+pub(crate) fn all_threads() -> impl Iterator<Item = String> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("worker-") || name == "control")
-        .collect()
+    names.map(|name| name.trim().to_owned())
 }
 
 /// What every open descriptor of this process is.
-fn descriptors() -> Vec<String> {
+pub(crate) fn descriptors() -> Vec<String> {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     let links = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
     let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
@@ -83,7 +85,7 @@ fn descriptors() -> Vec<String> {
     links
 }
 
-fn resident_bytes() -> usize {
+pub(crate) fn resident_bytes() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

@@ -16,6 +16,7 @@ mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
 mod websocket; // upgrades, and what goes through them
 
+mod back_again; // a configuration that was left and came back
 mod dns; // targets by name
 mod farewell; // what outlives its target, or its load balancer
 mod drain; // targets taken out by hand

@@ -1,20 +1,27 @@
 //! Change without a restart: files that are read again, and what of the running load balancer a change touches.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use albedo::app::{self, Error, Running};
 use albedo::config::File;
-use albedo::model::{AdminAddress, Generation};
+use albedo::model::{
+    AccessLog, AccessLogFormat, AccessLogSink, Actions, AdminAddress, Config, Generation,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::lifecycle::{all_threads, alone, descriptors, resident_bytes};
 use crate::scene::{
-    Authority, Conversation, Target, config, connect, group, http, soon, start, until,
+    Authority, Conversation, Target, config, connect, group, http, https, soon, start, until,
+    workers,
 };
+use crate::support::{self, LoadBalancer, ok};
 
 /// A load balancer that follows a file, in a folder of its own. It looks at the file on its own account, too, so a test
 /// that asks for a reload must not count them.
@@ -180,7 +187,7 @@ async fn what_a_file_names_and_nobody_can_use_is_a_problem_with_its_place() {
     let target = Target::named("web").await;
     let good = text("", target.address);
     let follower = Follower::start(&good).await;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let second = |protocol: &str| {
         format!(
@@ -280,6 +287,130 @@ async fn a_certificate_replaced_on_disk_is_shown_to_those_who_come() {
     assert_eq!(leaf, *second.der());
     assert_eq!(fresh.get("/").await, "web");
     assert_eq!(open.get("/").await, "web", "on the connection from before");
+}
+
+#[tokio::test]
+async fn the_answer_means_that_every_worker_serves_the_new_rules() {
+    let [one, two] = [Target::named("one").await, Target::named("two").await];
+    let mut wanted = config([http("web")], [group("web", &[one.address])]);
+    wanted.workers = workers(4);
+    let running = start(wanted.clone()).await;
+    let address = running.listeners()[0];
+    let mut clients = Vec::new();
+    for round in 0..4 {
+        // More and more connections of every age, on every worker.
+        for _ in 0..16 {
+            clients.push(Conversation::to(address).await);
+        }
+        let (target, name) = match round % 2 {
+            0 => (&two, "two"),
+            _ => (&one, "one"),
+        };
+        wanted.target_groups[0] = group("web", &[target.address]);
+        running.apply(wanted.clone()).await.unwrap();
+        for client in &mut clients {
+            assert_eq!(client.get("/").await, name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_touched() {
+    let target = support::Target::start().await;
+    let mut balancer = LoadBalancer::before(&[target.address()]).await;
+    let mut client = balancer.client().await;
+    let get = "GET / HTTP/1.1\r\nHost: web.example\r\n\r\n";
+    client.send(get).await;
+    let (mut served, _) = target.serve().await;
+    let changes: [fn(&mut Config); 6] = [
+        |config| {
+            let mut spare = config.target_groups[0].clone();
+            spare.name = "spare".parse().unwrap();
+            spare.targets = vec!["127.0.0.1:1".parse().unwrap()];
+            config.target_groups.push(spare);
+        },
+        |config| {
+            let mut door = http("spare");
+            door.rules = config.listeners[0].rules.clone();
+            config.listeners.push(door);
+        },
+        |config| config.target_groups[1].targets.clear(),
+        |config| config.load_balancer.idle_timeout = Duration::from_secs(61),
+        // The group of the very target is another; the target is not.
+        |config| config.target_groups[0].deregistration_delay = Duration::from_secs(7),
+        |config| config.listeners.truncate(1),
+    ];
+    for change in changes {
+        // One request is on its way while things change, and its connections carry the next.
+        let before = balancer.status().target_groups[0].targets[0].clone();
+        assert_eq!(before.outstanding_requests, 1);
+        balancer.apply(change).await;
+        assert_eq!(balancer.status().target_groups[0].targets[0], before);
+        served.send(ok("kept")).await;
+        assert_eq!(client.response().await.text(), "kept");
+        client.send(get).await;
+        served.request().await;
+    }
+    assert!(target.is_left_alone().await);
+}
+
+#[test]
+fn many_changes_leave_memory_threads_and_descriptors_as_they_were() {
+    alone(
+        "reload::many_changes_leave_memory_threads_and_descriptors_as_they_were",
+        async {
+            // The allocator settles after a thousand; what is kept of each change would be twenty kilobytes and more.
+            const CHANGES: usize = 1_000;
+            const GROWTH_MAX: usize = 6 << 20;
+            let folder = tempfile::tempdir().unwrap();
+            let authority = Authority::new();
+            let target = Target::named("web").await;
+            let names: Vec<_> = (0..50).map(|last| format!("127.0.1.{last}:1")).collect();
+            let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+            // Series of a metric stay, so the second listener must not come to a new port each time.
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
+            let variant = |number: usize| {
+                let certificate = authority.sign(&["web.example"]);
+                let doors = [http("web"), https("web", &[&certificate])];
+                let others = group("others", &names[number % 2..]);
+                let mut config = config(doors, [group("web", &[target.address]), others]);
+                config.listeners[1].port = port;
+                config.listeners.truncate(1 + number % 2);
+                config.listeners[0].default_actions = Actions::forward("web".parse().unwrap());
+                config.target_groups[1].deregistration_delay = Duration::ZERO;
+                config.target_groups[1].health_check.interval = Duration::from_secs(300);
+                let file = folder.path().join(format!("{}.log", number % 3));
+                config.load_balancer.access_log = Some(AccessLog {
+                    sink: AccessLogSink::File(file),
+                    format: AccessLogFormat::Alb,
+                });
+                config
+            };
+            let running = start(variant(0)).await;
+            let mut client = Conversation::to(running.listeners()[0]).await;
+            let mut change = async |numbers: Range<usize>| {
+                for number in numbers {
+                    running.apply(variant(number)).await.unwrap();
+                    assert_eq!(client.get("/").await, "web");
+                }
+            };
+            change(1..CHANGES).await;
+            let before = resident_bytes();
+            change(CHANGES..2 * CHANGES).await;
+            let growth = resident_bytes().saturating_sub(before);
+            assert!(growth < GROWTH_MAX, "{growth} bytes more");
+            until("one log is open", || {
+                all_threads().filter(|name| name == "access-log").count() == 1
+            })
+            .await;
+            let few = || descriptors().len() < 60;
+            until("sockets of closed listeners are closed", few).await;
+        },
+    );
 }
 
 /// `albedo run` in a process of its own, its admin address a socket file beside its configuration.
