@@ -184,6 +184,12 @@ def cpu_time(pids):
     return sum(int(file.read_text().split()[0]) for file in files)
 
 
+def user_share(pids):
+    """Ticks of user and of kernel time; a sampled figure, to be taken over seconds."""
+    fields = [file.read_text().rpartition(")")[2].split() for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return sum(int(each[11]) for each in fields), sum(int(each[12]) for each in fields)
+
+
 def memory(pids, field="VmRSS"):
     """Bytes of the processes' user memory. The kernel's own, for sockets and their buffers, is not in it."""
     total = 0

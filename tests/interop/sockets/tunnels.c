@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { PAYLOAD = 64, ASKED = 2 + 4 + PAYLOAD, ECHOED = 2 + PAYLOAD, FILES = 1 << 20, OPENING = 64, PATIENCE_MS = 15000 };
@@ -151,12 +150,6 @@ static void open_all(int count) {
   }
 }
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec + now.tv_nsec / 1e9;
-}
-
 static void echo_all(int count, unsigned each) {
   int busy = count;
   for (int i = 0; i < count; i++) {
@@ -197,10 +190,9 @@ int main(int count, char **words) {
   while (fgets(line, sizeof line, stdin)) {
     int first = 0;
     unsigned second = 0;
-    double began = seconds();
     if (sscanf(line, "open %d", &first) == 1) open_all(first);
     else if (sscanf(line, "echo %d %u", &first, &second) == 2) echo_all(first, second);
-    printf("%.6f\n", seconds() - began);
+    puts("done");
     fflush(stdout);
   }
 }

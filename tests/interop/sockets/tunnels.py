@@ -37,10 +37,8 @@ class Way:
     def do(self, command):
         self.client.stdin.write(command + "\n")
         self.client.stdin.flush()
-        took = self.client.stdout.readline()
-        if not took:
+        if not self.client.stdout.readline():
             raise RuntimeError(f"{self.name}: {command}: {self.started.log(f'{self.name}-client')}")
-        return float(took)
 
     def fill(self):
         """Bytes for each tunnel, by the slope of memory over their number."""
@@ -52,11 +50,10 @@ class Way:
         return programs.slope(points)
 
     def echo(self):
-        """Microseconds of CPU for each echo, and the microseconds it took on the clock."""
+        """Microseconds of CPU for each echo."""
         began = self.front.cpu_time()
-        took = self.do(f"echo {TALKING} {ECHOES}")
-        count = TALKING * ECHOES
-        return (self.front.cpu_time() - began) / count / 1000, took / count * 1e6
+        self.do(f"echo {TALKING} {ECHOES}")
+        return (self.front.cpu_time() - began) / (TALKING * ECHOES) / 1000
 
 
 def play(checks, started, binary, program):
@@ -73,11 +70,14 @@ def play(checks, started, binary, program):
         checks.check(f"an idle tunnel takes less memory than {peer.name}'s", memory[ours.name] < memory[peer.name], detail)
 
     costs = {way.name: [] for way in ways}
+    ticks = {way.name: programs.user_share(way.front.pids()) for way in ways}
     for turn in range(ROUNDS + 1):
         # The first round warms up and does not count; the order changes with every round.
         for way in ways[turn % 3 :] + ways[: turn % 3]:
-            cost, _ = way.echo()
-            costs[way.name] += [cost] if turn else []
+            costs[way.name] += [way.echo()] if turn else []
+    for way in ways:
+        user, kernel = (after - before for after, before in zip(programs.user_share(way.front.pids()), ticks[way.name]))
+        print(f"     {way.name}: {statistics.median(costs[way.name]):.2f} µs an echo, {user / max(1, user + kernel):.0%} of it outside the kernel")
     for peer in peers:
         ratios = [mine / theirs for mine, theirs in zip(costs[ours.name], costs[peer.name])]
         mine, theirs, ratio = (statistics.median(each) for each in (costs[ours.name], costs[peer.name], ratios))
