@@ -25,6 +25,7 @@ thread_local! {
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
     static EPOCH_SECONDS: Cell<Option<u32>> = const { Cell::new(None) };
     static DATE: RefCell<Option<(u32, HeaderValue)>> = const { RefCell::new(None) };
+    static CALLS: Cell<u32> = const { Cell::new(0) };
     static ALARMS: RefCell<Vec<Weak<Bell>>> = const { RefCell::new(Vec::new()) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static OUTGOING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -217,6 +218,7 @@ async fn sweep() {
 
 /// Wakes every task that waits with an alarm, so that it looks around: the worker is to drain.
 pub(crate) fn wake_all() {
+    CALLS.set(CALLS.get().wrapping_add(1));
     ALARMS.with_borrow(|alarms| {
         for bell in alarms.iter().filter_map(Weak::upgrade) {
             if let Some(waker) = bell.waker.borrow_mut().take() {
@@ -224,6 +226,11 @@ pub(crate) fn wake_all() {
             }
         }
     });
+}
+
+/// How often all were woken; who remembers the number sees for the price of a comparison whether to look around.
+pub(crate) fn calls() -> u32 {
+    CALLS.get()
 }
 
 fn ring(now: Instant) {

@@ -27,9 +27,12 @@ pub(crate) struct Tunnel {
     down: Flow,
     /// Where the frames toward the client begin; `None` where it is not WebSocket that is spoken.
     frames: Option<Frames>,
-    /// The end that was told last.
+    /// The end that was told last, and when the worker's tasks were last called to look for one.
     end: Option<Instant>,
+    looked: Option<u32>,
     farewell: Farewell,
+    /// When the alarm rings that has this task's waker.
+    rings: Option<Instant>,
 }
 
 /// How far one direction is.
@@ -72,12 +75,14 @@ impl Tunnel {
             up: Flow::Open,
             down: Flow::Open,
             end: None,
+            looked: None,
             farewell: Farewell::None,
+            rings: None,
         }
     }
 
     /// Carries bytes until both sides have ended, one of them breaks, nothing has moved for `idle_timeout`, or the
-    /// time is up: `ends_at` is asked whenever something wakes the task.
+    /// time is up: `ends_at` is asked whenever all tasks of the worker are woken.
     pub(crate) async fn run(
         &mut self,
         client: &Connection,
@@ -86,7 +91,13 @@ impl Tunnel {
         ends_at: impl Fn() -> Option<Instant>,
     ) {
         poll_fn(|cx| {
-            self.look_ahead(ends_at());
+            // Most wakings bring a few bytes; what follows is for the others, and far from the cache.
+            let calls = Some(worker::calls());
+            if self.looked != calls {
+                self.looked = calls;
+                self.rings = None;
+                self.look_ahead(ends_at());
+            }
             self.poll(cx, client, idle_timeout, alarm)
         })
         .await;
@@ -108,11 +119,18 @@ impl Tunnel {
                 (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
                 (Poll::Pending, _) | (_, Poll::Pending) => {}
             }
+            let now = worker::now();
+            if self.rings.is_some_and(|at| now < at) {
+                return Poll::Pending;
+            }
             let target = self.target.connection();
             let idle_at = client.last_active().max(target.last_active()) + idle_timeout;
-            alarm.set(self.farewell.next().map_or(idle_at, |at| at.min(idle_at)));
-            ready!(alarm.poll(cx));
-            let now = worker::now();
+            let next = self.farewell.next().map_or(idle_at, |at| at.min(idle_at));
+            if now < next {
+                alarm.set(next);
+                self.rings = Some(next);
+                ready!(alarm.poll(cx));
+            }
             if idle_at <= now || self.farewell.is_over(now) {
                 return Poll::Ready(());
             }
