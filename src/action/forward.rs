@@ -1,4 +1,5 @@
-//! Forward: choose a group and its target, send, and where that is safe choose another one. Decides what an upstream's error means.
+//! Forward: choose a group and its target, send, and where that is safe choose another target. Decides what an
+//! upstream's error means.
 
 use std::io;
 use std::pin::pin;

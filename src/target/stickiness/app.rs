@@ -203,7 +203,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_headers_are_taken(cookies in r"(AWSALBAPP-[0-4]=[ -~]{0,90}(; )?){0,6}", origin in "[ -~]{0,30}", agent in "(Chrom(e|ium)/)?[ -~]{0,20}") {
+        fn any_headers_are_taken(
+            cookies in r"(AWSALBAPP-[0-4]=[ -~]{0,90}(; )?){0,6}", origin in "[ -~]{0,30}",
+            agent in "(Chrom(e|ium)/)?[ -~]{0,20}",
+        ) {
             prop_assert!(!matches!(opened(&cookies), Opened::Stays(_)));
             sealed(&[("Origin", origin.trim()), ("User-Agent", agent.trim())]);
         }

@@ -40,16 +40,16 @@ enum Problem {
     #[error("is not a file; name another path")]
     NotAFile,
     #[error(
-        "can be read by others, its mode is {0:03o}; run 'chmod 600' on it, and if others have read it, remove it for new keys"
+        "can be read by others, its mode is {0:03o}; run 'chmod 600' on it, and put another key into it if somebody did"
     )]
     Exposed(u32),
     #[error("is too large for a file of keys; name another path")]
     TooLarge,
     #[error(
-        "has no key in line {0}; write when it was made and 64 hexadecimal digits, or remove the file for new keys"
+        "has no key in line {0}; write when it was made and 64 hexadecimal digits, or remove the file and it is made anew"
     )]
     Malformed(usize),
-    #[error("holds no key; remove it, and one is made")]
+    #[error("holds no key; remove it, and it is made anew")]
     Empty,
     #[error("holds more than {KEYS_MAX} keys; remove the oldest")]
     TooMany,
@@ -164,9 +164,7 @@ fn text(path: &Path) -> Result<String, Problem> {
 }
 
 fn is_ours(file: &fs::Metadata) -> bool {
-    // std does not tell a process its user; this folder is its own.
-    let process = fs::metadata("/proc/self");
-    process.map_or(true, |process| process.uid() == file.uid())
+    rustix::process::geteuid().as_raw() == file.uid()
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -346,8 +344,8 @@ mod tests {
             assert_eq!(
                 complaint(&path),
                 format!(
-                    "'FILE' can be read by others, its mode is {mode:03o}; run 'chmod 600' on it, and if others have \
-                     read it, remove it for new keys"
+                    "'FILE' can be read by others, its mode is {mode:03o}; run 'chmod 600' on it, and put another \
+                     key into it if somebody did"
                 )
             );
         }

@@ -1,6 +1,7 @@
 //! The keys as they are kept: when each was made, and its bytes. Says which one seals, when a new one is due, and
 //! which are of no use any more. Never reads a clock, never touches a file, never shows a key.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl KeyRing {
 
     /// `None` without keys, or with too many.
     pub(super) fn of(mut keys: Vec<Kept>) -> Option<Self> {
-        keys.sort_by(|one, other| other.made.cmp(&one.made));
+        keys.sort_by_key(|key| Reverse(key.made));
         (1..=KEYS_MAX).contains(&keys.len()).then_some(Self(keys))
     }
 

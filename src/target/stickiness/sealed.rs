@@ -21,8 +21,8 @@ const _: () = assert!(FRAME_LEN.is_multiple_of(3) && STAY_LEN.is_multiple_of(3))
 type Sealed = SmallVec<[u8; 256]>;
 const _: () = assert!(SEALED_MAX <= 256);
 
-/// Appends the text of these stays, sealed. It is base64url without padding, as cookie values hold none of `+ / =` safely
-/// everywhere. `None` if the system gives no random numbers.
+/// Appends the text of these stays, sealed; `None` if the system gives no random numbers. It is base64url without
+/// padding: cookie values hold none of `+ / =` safely everywhere.
 pub(super) fn seal(keys: &Keys, purpose: &[u8], stays: &Stays, text: &mut String) -> Option<()> {
     let key = keys.sealing();
     let mut sealed = Sealed::from_slice(&key.hint);
