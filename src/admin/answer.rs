@@ -8,7 +8,7 @@ use super::body::Whole;
 use super::guard::{self, Entrance};
 use super::segment;
 use crate::config::Problem;
-use crate::control::{Applied, Readiness, Refused, SteeredStatus, WeakControl};
+use crate::control::{Applied, NotReplaced, Readiness, Refused, SteeredStatus, WeakControl};
 use crate::target::Unknown;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -42,6 +42,7 @@ pub(super) async fn answer<B>(
         Page::Reload => reload(control).await,
         Page::Drain(named) => drain(control, named).await,
         Page::Undrain(named) => undrain(control, named).await,
+        Page::Upgrade => upgrade(control).await,
         Page::NotServedYet => error(StatusCode::NOT_IMPLEMENTED, "not served yet"),
     }
 }
@@ -55,6 +56,7 @@ enum Page {
     Reload,
     Drain(Named),
     Undrain(Named),
+    Upgrade,
     /// Run-time verbs to come.
     NotServedYet,
 }
@@ -76,6 +78,7 @@ GET /api/v1/status  generation, listeners, target groups and their health, as JS
 POST /api/v1/reload  reads the configuration's file again; 200 when every worker runs it, 422 if it is refused
 POST /api/v1/target_groups/GROUP/targets/TARGET/drain    no new requests, and time to finish the others
 POST /api/v1/target_groups/GROUP/targets/TARGET/undrain  brings it back
+POST /api/v1/upgrade  starts the installed binary in place of this process; 200 when it serves, else this one goes on
 ";
 
 fn page(path: &str) -> Option<Page> {
@@ -93,6 +96,7 @@ fn verb(path: &str) -> Option<Page> {
     let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
     match parts[..] {
         ["reload"] => Some(Page::Reload),
+        ["upgrade"] => Some(Page::Upgrade),
         ["target_groups", group, "targets", target, "drain"] => {
             Some(Page::Drain(Named::read(group, target)?))
         }
@@ -116,7 +120,11 @@ impl Named {
 impl Page {
     fn is_verb(&self) -> bool {
         match self {
-            Self::Reload | Self::Drain(_) | Self::Undrain(_) | Self::NotServedYet => true,
+            Self::Reload
+            | Self::Upgrade
+            | Self::Drain(_)
+            | Self::Undrain(_)
+            | Self::NotServedYet => true,
             Self::Index | Self::Health | Self::Ready | Self::Metrics | Self::Status => false,
         }
     }
@@ -139,6 +147,7 @@ impl Page {
 fn ready(readiness: Readiness) -> Response<Whole> {
     match readiness {
         Readiness::Ready => text(StatusCode::OK, TEXT, "ready\n"),
+        Readiness::Starting => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n"),
         Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
     }
 }
@@ -204,6 +213,19 @@ impl<'a> From<&'a Applied> for Generation<'a> {
 #[derive(Serialize)]
 struct Problems<'a> {
     problems: &'a [Problem],
+}
+
+async fn upgrade(control: &WeakControl) -> Response<Whole> {
+    let outcome = match control.upgrade() {
+        Some(control) => control.replace().await,
+        None => Err(NotReplaced::Stopping),
+    };
+    match outcome {
+        Ok(pid) => json(StatusCode::OK, &serde_json::json!({ "pid": pid })),
+        Err(stopping @ NotReplaced::Stopping) => error(StatusCode::SERVICE_UNAVAILABLE, stopping),
+        Err(failed @ NotReplaced::Failed(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, failed),
+        Err(impossible) => error(StatusCode::CONFLICT, impossible),
+    }
 }
 
 fn wrong_method(page: &Page) -> Response<Whole> {

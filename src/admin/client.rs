@@ -31,8 +31,8 @@ const ANSWER_SIZE_MAX: usize = 64 * 1024 * 1024;
 pub(crate) enum Error {
     #[error("{0}")]
     Connect(io::Error),
-    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("{0}")]
     Http(#[from] hyper::Error),
     #[error("the answer has more than {ANSWER_SIZE_MAX} bytes")]
@@ -50,11 +50,24 @@ pub(crate) async fn ask(
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, Bytes), Error> {
+    ask_within(ANSWER_TIMEOUT, address, method, path).await
+}
+
+/// As `ask`, for what takes longer.
+///
+/// # Errors
+/// As `ask`.
+pub(crate) async fn ask_within(
+    limit: Duration,
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), Error> {
     let mut request = Request::new(Whole::default());
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| Error::Path)?;
-    let answer = timeout(ANSWER_TIMEOUT, connect_and_send(address, request)).await;
-    answer.unwrap_or(Err(Error::Timeout))
+    let answer = timeout(limit, connect_and_send(address, request)).await;
+    answer.unwrap_or(Err(Error::Timeout(limit)))
 }
 
 async fn connect_and_send(

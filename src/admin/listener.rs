@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +69,30 @@ impl Bound {
         match self {
             Self::Tcp(_, address) => AdminAddress::Tcp(*address),
             Self::Unix(_, file) => AdminAddress::Unix(file.path.clone()),
+        }
+    }
+
+    /// The same socket once more, for another process. `asked` is its address in the configuration's words.
+    ///
+    /// # Errors
+    /// When the system has no more descriptors.
+    pub(crate) fn leave(&self, asked: &AdminAddress) -> io::Result<AdminSocket> {
+        let (socket, file) = match self {
+            Self::Tcp(listener, _) => (listener.as_fd(), handover::SocketFile::Ours),
+            Self::Unix(listener, file) => (listener.as_fd(), file.removed_by),
+        };
+        Ok(AdminSocket {
+            asked: asked.clone(),
+            socket: socket.try_clone_to_owned()?,
+            file,
+        })
+    }
+
+    /// Leaves a socket file where it is: another process answers there.
+    pub(super) fn leave_file(&mut self) {
+        match self {
+            Self::Tcp(..) => {}
+            Self::Unix(_, file) => file.removed_by = handover::SocketFile::Theirs,
         }
     }
 

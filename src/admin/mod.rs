@@ -12,7 +12,7 @@ pub(crate) use body::Whole;
 pub(crate) use listener::{Bound, adopt, bind};
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -47,8 +47,33 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: most likely there are no descriptors left, and asking at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers at the door until `stop`, then ends every connection and returns.
-pub(crate) async fn serve(listener: Bound, control: WeakControl, stop: CancellationToken) {
+/// Closes the door from outside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Closing {
+    stop: CancellationToken,
+    passed_on: Arc<OnceLock<()>>,
+    closed: CancellationToken,
+}
+
+impl Closing {
+    /// Ends every connection, and with them the door.
+    pub(crate) fn close(&self) {
+        self.stop.cancel();
+    }
+
+    /// The same because another process answers there now. Returns when nobody comes in here any more; answers that
+    /// are due are still given.
+    pub(crate) async fn pass_on(&self) {
+        // The first time is as good as any.
+        let _ = self.passed_on.set(());
+        self.stop.cancel();
+        self.closed.cancelled().await;
+    }
+}
+
+/// Answers at the door until it is closed, then ends every connection and returns.
+pub(crate) async fn serve(mut listener: Bound, control: WeakControl, closing: Closing) {
+    let stop = &closing.stop;
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Some((visitor, place)) = stop.run_until_cancelled(next(&listener, &places)).await {
@@ -62,7 +87,11 @@ pub(crate) async fn serve(listener: Bound, control: WeakControl, stop: Cancellat
             }
         };
     }
+    if closing.passed_on.get().is_some() {
+        listener.leave_file();
+    }
     drop(listener);
+    closing.closed.cancel();
     tasks.close();
     tasks.wait().await;
 }

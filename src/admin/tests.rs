@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config;
-use crate::control::{Applied, Control, Event, Readiness, Refused, View};
+use crate::control::{Applied, Control, Event, NotReplaced, Readiness, Refused, View};
 use crate::model::{AdminAddress, Generation, Protocol};
 use crate::target::Unknown;
 use crate::telemetry::Metrics;
@@ -21,8 +21,8 @@ struct Door {
     readiness: watch::Sender<Readiness>,
     /// What the controller behind the door is asked.
     events: mpsc::Receiver<Event>,
-    _control: Control,
-    stop: CancellationToken,
+    control: Control,
+    closing: Closing,
     served: JoinHandle<()>,
 }
 
@@ -34,15 +34,15 @@ impl Door {
         let view = View::for_test(seen, metrics);
         let bound = bind(&address.parse().unwrap()).unwrap();
         let address = bound.address();
-        let stop = CancellationToken::new();
+        let closing = Closing::default();
         let (control, events) = Control::new(view);
-        let served = tokio::spawn(serve(bound, control.downgrade(), stop.clone()));
+        let served = tokio::spawn(serve(bound, control.downgrade(), closing.clone()));
         Self {
             address,
             readiness,
             events,
-            _control: control,
-            stop,
+            control,
+            closing,
             served,
         }
     }
@@ -76,7 +76,7 @@ impl Door {
     }
 
     async fn close(self) {
-        self.stop.cancel();
+        self.closing.close();
         self.served.await.unwrap();
     }
 }
@@ -272,6 +272,61 @@ async fn a_target_is_named_by_a_path_that_may_be_encoded() {
         "{\"error\":\"target group 'app' has no target '[::1]:80'; did you mean '[::1]:8080'?\"}\n"
     );
     door.close().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_answers_with_the_new_process_or_why_there_is_none() {
+    let door = Door::on_loopback().await;
+    let answer = door.ask("POST /api/v1/upgrade").await;
+    assert_eq!(status_line(&answer), "HTTP/1.1 409 Conflict");
+    assert!(body(&answer).contains("albedo run"), "{answer}");
+
+    let mut questions = door.control.replaceable();
+    for (outcome, status, text) in [
+        (Ok(17), "200 OK", "{\"pid\":17}\n"),
+        (
+            Err(NotReplaced::UnderWay),
+            "409 Conflict",
+            "{\"error\":\"an upgrade is under way already\"}\n",
+        ),
+        (
+            Err(NotReplaced::Failed("no".to_owned())),
+            "500 Internal Server Error",
+            "{\"error\":\"no\"}\n",
+        ),
+    ] {
+        let answered = async {
+            let reply = questions.recv().await.unwrap();
+            reply.send(outcome).unwrap();
+        };
+        let (answer, ()) = tokio::join!(door.ask("POST /api/v1/upgrade"), answered);
+        assert_eq!(status_line(&answer), format!("HTTP/1.1 {status}"));
+        assert_eq!(body(&answer), text);
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_door_that_is_passed_on_leaves_its_file_and_its_last_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin.sock");
+    let door = Door::open(&format!("unix:{}", file.display())).await;
+    let mut questions = door.control.replaceable();
+    let address = door.address.clone();
+    let asked = tokio::spawn(async move {
+        client::ask(&address, Method::POST, "/api/v1/upgrade")
+            .await
+            .unwrap()
+    });
+    let reply = questions.recv().await.unwrap();
+
+    door.closing.pass_on().await;
+    reply.send(Ok(17)).unwrap();
+
+    let (status, _) = asked.await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    door.served.await.unwrap();
+    assert!(file.exists());
 }
 
 #[tokio::test]

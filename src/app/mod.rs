@@ -10,13 +10,15 @@
 //! # }
 //! ```
 
+mod process;
+
+pub(crate) use process::{Origin, Replacement, run};
+
 use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 pub use crate::control::{
     GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, SteeredStatus, TargetStatus,
@@ -24,10 +26,9 @@ pub use crate::control::{
 
 use crate::admin;
 use crate::config::{File, Problems};
-use crate::control::{self, Control, Controller, Finished, Refused, Rejected, View};
-use crate::handover::Sockets;
+use crate::control::{self, Control, Controller, Refused, Rejected, View};
+use crate::handover::{AdminSocket, Inheritance};
 use crate::model::{AdminAddress, Config, Generation};
-use crate::systemd::{Manager, News};
 
 /// Why a configuration does not run.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +78,17 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Running {
     control: Control,
-    admin: AdminAddress,
+    admin: Admin,
     thread: Option<JoinHandle<()>>,
+}
+
+/// The admin door, as far as it is not the control side's.
+#[derive(Debug)]
+struct Admin {
+    address: AdminAddress,
+    /// To be handed over one day; none once it has been.
+    socket: Option<AdminSocket>,
+    closing: admin::Closing,
 }
 
 /// Starts a load balancer: binds the admin address and every listener, starts workers and health checks.
@@ -86,7 +96,7 @@ pub struct Running {
 /// # Errors
 /// When something that the configuration names cannot be used or bound; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    start_with(Source::Program(config), Sockets::default()).await
+    start_alone(Source::Program(config)).await
 }
 
 /// Starts what a file says, and follows the file from then on: when it or a file that it names changes, it is read
@@ -95,15 +105,26 @@ pub async fn start(config: Config) -> Result<Running, Error> {
 /// # Errors
 /// As `start`, and when the file is refused.
 pub async fn start_from(file: File) -> Result<Running, Error> {
-    start_with(Source::File(file), Sockets::default()).await
+    start_alone(Source::File(file)).await
 }
 
-/// Starts with sockets that listeners and the admin address take instead of binding their own.
-async fn start_with(source: Source, sockets: Sockets) -> Result<Running, Error> {
+async fn start_alone(source: Source) -> Result<Running, Error> {
+    let running = start_held(source, Inheritance::default()).await?;
+    match running.open().await {
+        Ok(()) => Ok(running),
+        Err(error) => {
+            running.stop().await;
+            Err(error)
+        }
+    }
+}
+
+/// Starts with what another process leaves, where it leaves something. Nobody is let in before `open`.
+async fn start_held(source: Source, inheritance: Inheritance) -> Result<Running, Error> {
     let (ready, started) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || control_side(source, sockets, ready))
+        .spawn(move || control_side(source, inheritance, ready))
         .map_err(|error| Error::Bind(format!("no control thread can be started: {error}")))?;
     let (control, admin) = started
         .await
@@ -115,11 +136,11 @@ async fn start_with(source: Source, sockets: Sockets) -> Result<Running, Error> 
     })
 }
 
-type Started = Result<(Control, AdminAddress), Error>;
+type Started = Result<(Control, Admin), Error>;
 
 /// The control side: admin address, health checks, names, changes. A runtime of its own, so that none of it delays
 /// a request.
-fn control_side(source: Source, sockets: Sockets, ready: oneshot::Sender<Started>) {
+fn control_side(source: Source, inheritance: Inheritance, ready: oneshot::Sender<Started>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -133,28 +154,42 @@ fn control_side(source: Source, sockets: Sockets, ready: oneshot::Sender<Started
         }
     };
     runtime.block_on(async {
-        let (admin, controller, view) = match assemble(source, sockets) {
+        let assembled = match assemble(source, inheritance) {
             Ok(assembled) => assembled,
             Err(error) => return drop(ready.send(Err(error))),
         };
-        let (control, events) = Control::new(view);
-        let stop = CancellationToken::new();
-        let address = admin.address();
-        let serve = admin::serve(admin, control.downgrade(), stop.clone());
-        drop(ready.send(Ok((control, address))));
+        let Assembled {
+            bound,
+            admin,
+            controller,
+            mut view,
+        } = assembled;
+        let (control, events) = Control::new(view.clone());
+        let (weak, closing) = (control.downgrade(), admin.closing.clone());
+        drop(ready.send(Ok((control, admin))));
+        let serve = async {
+            // Where another process answers still, it alone knows.
+            if view.opened().await {
+                admin::serve(bound, weak, closing.clone()).await;
+            }
+        };
         let run = async {
             controller.run(events).await;
-            stop.cancel();
+            closing.close();
         };
         tokio::join!(serve, run);
     });
 }
 
 /// Everything of the control side, ready to run.
-fn assemble(
-    source: Source,
-    mut sockets: Sockets,
-) -> Result<(admin::Bound, Controller, View), Error> {
+struct Assembled {
+    bound: admin::Bound,
+    admin: Admin,
+    controller: Controller,
+    view: View,
+}
+
+fn assemble(source: Source, mut inheritance: Inheritance) -> Result<Assembled, Error> {
     let (config, file) = match source {
         Source::Program(config) => (config, None),
         Source::File(mut file) => {
@@ -163,14 +198,25 @@ fn assemble(
             (config, Some(file))
         }
     };
-    let admin = match sockets.take_admin(&config.admin) {
+    let not_bound = |error: io::Error| Error::Bind(format!("admin address: {error}"));
+    let bound = match inheritance.sockets.take_admin(&config.admin) {
         Some(taken) => admin::adopt(taken),
         None => admin::bind(&config.admin),
     };
-    let admin = admin.map_err(|error| Error::Bind(format!("admin address: {error}")))?;
+    let bound = bound.map_err(not_bound)?;
+    let admin = Admin {
+        address: bound.address(),
+        socket: Some(bound.leave(&config.admin).map_err(not_bound)?),
+        closing: admin::Closing::default(),
+    };
     // Where this fails the admin address is closed first, so whoever tries again at once finds it free.
-    let (controller, view) = Controller::start(&config, file, sockets)?;
-    Ok((admin, controller, view))
+    let (controller, view) = Controller::start(&config, file, inheritance)?;
+    Ok(Assembled {
+        bound,
+        admin,
+        controller,
+        view,
+    })
 }
 
 impl Running {
@@ -187,7 +233,7 @@ impl Running {
 
     /// Where the admin address is bound.
     pub fn admin(&self) -> &AdminAddress {
-        &self.admin
+        &self.admin.address
     }
 
     /// What is true now.
@@ -220,6 +266,28 @@ impl Running {
         self.stop().await;
     }
 
+    /// Lets clients in.
+    async fn open(&self) -> Result<(), Error> {
+        Ok(self.control.open().await?)
+    }
+
+    /// Everything that another process needs to go on here; nothing changes.
+    fn leave(&self) -> impl Future<Output = io::Result<Inheritance>> + use<> {
+        let admin = self.admin.socket.as_ref().map(AdminSocket::try_clone);
+        let control = self.control.clone();
+        async move {
+            let mut left = control.leave().await?;
+            left.sockets.admin.extend(admin.transpose()?);
+            Ok(left)
+        }
+    }
+
+    /// Leaves the admin address to another process.
+    async fn pass_on(&mut self) {
+        self.admin.socket = None;
+        self.admin.closing.pass_on().await;
+    }
+
     /// Ends at once, with whatever is in progress.
     pub async fn stop(mut self) {
         self.control.stop().await;
@@ -227,86 +295,5 @@ impl Running {
             // The thread ends by itself now; waiting for it must not hold up the caller's other tasks.
             drop(tokio::task::spawn_blocking(move || thread.join()).await);
         }
-    }
-}
-
-/// What a process was given by whoever started it.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub(crate) sockets: Sockets,
-    pub(crate) manager: Manager,
-}
-
-/// Runs a load balancer until SIGTERM or SIGINT, then lets requests finish; a second signal ends it at once. SIGHUP
-/// reads its file again. `ready` is called when everything is bound.
-///
-/// # Errors
-/// As `start` and `start_from`.
-pub(crate) fn run_until_signal(
-    source: Source,
-    origin: Origin,
-    ready: impl FnOnce(&Running),
-) -> Result<(), Error> {
-    let Origin { sockets, manager } = origin;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::Bind(format!("no runtime can be started: {error}")))?;
-    runtime.block_on(async {
-        let mut signals = Signals::listen()
-            .map_err(|error| Error::Bind(format!("signals cannot be received: {error}")))?;
-        let running = start_with(source, sockets).await?;
-        ready(&running);
-        manager.tell(News::Ready);
-        while signals.next().await == Asked::Reload {
-            running.control.begin_reload().await;
-        }
-        manager.tell(News::Stopping);
-        tracing::info!("stopping: requests in progress may finish; a second signal ends them");
-        let finished = tokio::select! {
-            finished = running.control.finish() => finished,
-            () = signals.stop() => Finished::InPart,
-        };
-        running.stop().await;
-        tracing::info!(finished = finished == Finished::Whole, "stopped");
-        Ok(())
-    })
-}
-
-/// What an operator can ask for by a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Reload,
-    Stop,
-}
-
-/// The signals that are heard.
-struct Signals {
-    hang_up: Signal,
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The next one; cancelling loses none.
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hang_up.recv() => Asked::Reload,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.terminate.recv() => Asked::Stop,
-        }
-    }
-
-    /// The next one that means to stop; others come too late.
-    async fn stop(&mut self) {
-        while self.next().await != Asked::Stop {}
     }
 }

@@ -1,7 +1,9 @@
 //! Asks a running instance at its admin address, for the verbs that need one, and says why there is no answer.
 
 use std::io;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -24,10 +26,27 @@ pub(super) fn instance(
     method: Method,
     path: &str,
 ) -> io::Result<Option<Answer>> {
+    answer(admin, client::ask(admin, method, path))
+}
+
+/// As `instance`, for what takes longer.
+pub(super) fn patiently(
+    admin: &AdminAddress,
+    method: Method,
+    path: &str,
+    limit: Duration,
+) -> io::Result<Option<Answer>> {
+    answer(admin, client::ask_within(limit, admin, method, path))
+}
+
+fn answer(
+    admin: &AdminAddress,
+    asked: impl Future<Output = Result<(StatusCode, Bytes), client::Error>>,
+) -> io::Result<Option<Answer>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    match runtime.block_on(client::ask(admin, method, path)) {
+    match runtime.block_on(asked) {
         Ok((status, body)) => Ok(Some(Answer {
             status,
             body: body.into(),
@@ -46,7 +65,7 @@ fn remedy(error: &client::Error) -> &'static str {
         client::Error::Connect(_) => {
             "is albedo running, and is this its admin address? Name another with --admin"
         }
-        client::Error::Timeout => "look at its log, or try again",
+        client::Error::Timeout(_) => "look at its log, or try again",
         client::Error::Http(_) | client::Error::TooLarge | client::Error::Path => {
             "is it albedo's admin address? Name another with --admin"
         }
@@ -82,7 +101,10 @@ impl Answer {
     /// Says why the instance did not do what it was asked.
     pub(super) fn complain(&self) {
         match serde_json::from_slice::<Refusal>(&self.body) {
-            Ok(refusal) => out::complain(out::harmless(&refusal.error)),
+            Ok(refusal) => {
+                let lines: Vec<_> = refusal.error.lines().map(out::harmless).collect();
+                out::complain(lines.join("\n"));
+            }
             Err(_) => out::complain(format_args!(
                 "{} answered {}; is it albedo's admin address?",
                 self.from, self.status

@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use super::{Exit, exit_of, out};
 use crate::app::{self, Origin, Source};
 use crate::demo;
-use crate::handover::Sockets;
 use crate::model::{Action, Actions, AdminAddress, Condition, Config, Listener, Protocol};
-use crate::systemd::Manager;
 use crate::telemetry::log;
 
 pub(super) fn run(admin: AdminAddress) -> Exit {
@@ -22,19 +20,12 @@ pub(super) fn run(admin: AdminAddress) -> Exit {
     };
     demo.config.admin = admin;
     let config = demo.config.clone();
-    let origin = Origin {
-        sockets: Sockets::default(),
-        manager: Manager::none(),
-    };
-    exit_of(app::run_until_signal(
-        Source::Program(config),
-        origin,
-        |running| {
-            let text = invitation(&demo.config, &running.listeners(), running.admin());
-            // The demo serves whether anybody reads this or not.
-            let _ = out::print(&text);
-        },
-    ))
+    let source = Source::Program(config);
+    exit_of(app::run(source, Origin::terminal(), |running| {
+        let text = invitation(&demo.config, &running.listeners(), running.admin());
+        // The demo serves whether anybody reads this or not.
+        let _ = out::print(&text);
+    }))
 }
 
 /// Every URL with the group behind it, and what to try.

@@ -10,6 +10,7 @@ mod reload;
 mod run;
 mod schema;
 mod status;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io;
@@ -26,9 +27,7 @@ use crate::model::AdminAddress;
 const CONFIG_FILES: [&str; 2] = ["./config/albedo.yaml", "/etc/albedo/albedo.yaml"];
 
 /// Verbs that have their name already and do nothing yet.
-const LATER: [&str; 7] = [
-    "explain", "plan", "top", "switch", "pause", "resume", "upgrade",
-];
+const LATER: [&str; 6] = ["explain", "plan", "top", "switch", "pause", "resume"];
 
 /// Reads the command line and does what it says.
 ///
@@ -113,6 +112,8 @@ enum Verb {
         /// ADDRESS, NAME, or either with :PORT
         target: String,
     },
+    /// Let the installed binary take over from the running instance; if it cannot, nothing changes
+    Upgrade,
     /// Print the JSON Schema of the configuration
     Schema,
     /// Print completions for a shell
@@ -141,6 +142,7 @@ impl Cli {
             Verb::Undrain { group, target } => {
                 drain::undrain(&admin.unwrap_or_default(), &group, &target)
             }
+            Verb::Upgrade => upgrade::run(&admin.unwrap_or_default()),
             Verb::Schema => schema::run(),
             Verb::Completions { shell } => completions::run(shell, &mut Self::command()),
         }

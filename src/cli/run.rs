@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use super::{Exit, config_file, exit_of, out};
-use crate::app::{self, Origin, Source};
+use crate::app::{self, Origin, Replacement, Source};
 use crate::config::File;
+use crate::handover::{self, Predecessor, Program};
 use crate::systemd;
 use crate::telemetry::log;
 
 pub(super) fn run(named: Option<PathBuf>) -> Exit {
     // First of all: no thread may run yet.
-    let sockets = match systemd::sockets() {
-        Ok(sockets) => sockets,
+    let origin = match origin() {
+        Ok(origin) => origin,
         Err(error) => {
             out::complain(&error);
             return Exit::CouldNotBind;
@@ -21,12 +22,27 @@ pub(super) fn run(named: Option<PathBuf>) -> Exit {
         return Exit::Refused;
     };
     log::start();
-    let origin = Origin {
-        sockets,
-        manager: systemd::Manager::of_environment(),
-    };
     let source = Source::File(File::new(file));
-    exit_of(app::run_until_signal(source, origin, tell))
+    exit_of(app::run(source, origin, tell))
+}
+
+/// What whoever started this process gave to it.
+fn origin() -> Result<Origin, Unusable> {
+    Ok(Origin {
+        sockets: systemd::sockets()?,
+        predecessor: Predecessor::of_environment()?,
+        replacement: Program::of_this_process().map_or(Replacement::Unknown, Replacement::Program),
+        manager: systemd::Manager::of_environment(),
+    })
+}
+
+/// Why what was given cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Sockets(#[from] systemd::Error),
+    #[error(transparent)]
+    Predecessor(#[from] handover::Lost),
 }
 
 /// Says where requests are taken, now that they are.

@@ -132,7 +132,6 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use tokio::sync::watch;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::admin;
@@ -259,13 +258,13 @@ mod tests {
         let bound = admin::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         drop(entered);
         let address = bound.address();
-        let stop = CancellationToken::new();
+        let closing = admin::Closing::default();
         let (control, _events) = Control::new(view);
-        let served = runtime.spawn(admin::serve(bound, control.downgrade(), stop.clone()));
+        let served = runtime.spawn(admin::serve(bound, control.downgrade(), closing.clone()));
         let (text, status) = ask(&address).unwrap().unwrap();
         assert_eq!(status, expected);
         assert!(text.starts_with("{\"generation\":1,"));
-        stop.cancel();
+        closing.close();
         runtime.block_on(served).unwrap();
         assert_eq!(ask(&address).unwrap(), None);
     }

@@ -1,6 +1,7 @@
 //! The one task that owns what runs: it takes one event at a time. What each event does is said in files of its own.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,9 +17,9 @@ use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
 use super::reload::Fixed;
 use super::status::LastReload;
-use super::{Event, Readiness, Running, View};
+use super::{Event, Readiness, Refused, Running, View};
 use crate::config::{File, LOOK_EVERY};
-use crate::handover::Sockets;
+use crate::handover::{Inheritance, Known, Sockets};
 use crate::listener::Listeners;
 use crate::model::{self, Config, Generation, Shutdown};
 use crate::snapshot::{ListenerId, Snapshot};
@@ -54,14 +55,15 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Starts the workers and applies the first configuration; `file` is where later ones come from.
+    /// Starts the workers and applies the first configuration; `file` is where later ones come from. Nothing accepts
+    /// before `Event::Open`.
     ///
     /// # Errors
     /// As `apply`; nothing is left running then.
     pub(crate) fn start(
         config: &Config,
         file: Option<File>,
-        sockets: Sockets,
+        inherited: Inheritance,
     ) -> Result<(Self, View), Rejected> {
         let workers = match config.workers {
             model::Workers::Auto => worker::count(),
@@ -71,8 +73,10 @@ impl Controller {
             config.load_balancer.idle_timeout,
             Vec::new(),
         )));
+        let Inheritance { sockets, known } = inherited;
         // Before the workers: they run until they are told to stop.
-        let cookie_keys = CookieKeys::new(Timestamp::now()).map_err(cookie_keys::Error::from)?;
+        let cookie_keys = CookieKeys::new(&known.cookie_keys, Timestamp::now());
+        let cookie_keys = cookie_keys.map_err(cookie_keys::Error::from)?;
         let listeners =
             Listeners::start(workers, Arc::clone(&current), sockets).map_err(Rejected::Workers)?;
         let tasks = TaskTracker::new();
@@ -89,7 +93,7 @@ impl Controller {
             groups: Vec::new(),
         };
         let (running, running_view) = watch::channel(Arc::new(nothing));
-        let (readiness, readiness_view) = watch::channel(Readiness::Ready);
+        let (readiness, readiness_view) = watch::channel(Readiness::Starting);
         let (last_reload, last_reload_view) = watch::channel(None);
         let view = View {
             readiness: readiness_view,
@@ -97,8 +101,8 @@ impl Controller {
             last_reload: last_reload_view,
             metrics: Arc::clone(&metrics),
         };
-        let registry = Registry::new(workers, tasks.clone());
-        let generation = Generation(0);
+        let registry = Registry::new(workers, tasks.clone(), known.targets);
+        let generation = Generation(known.generation);
         let mut controller = Self {
             registry,
             listeners,
@@ -119,11 +123,7 @@ impl Controller {
             readiness,
             tasks,
         };
-        let applied = controller.apply(config).and_then(|generation| {
-            controller.listeners.open_doors()?;
-            Ok(generation)
-        });
-        match applied {
+        match controller.apply(config) {
             Ok(generation) => {
                 controller.reloads.started(Timestamp::now());
                 tracing::info!(%generation, "configuration applied");
@@ -156,6 +156,13 @@ impl Controller {
                     reply,
                 } => self.undrain(&group, &target, reply),
                 Event::Finish(reply) => self.announce_end(reply),
+                Event::Open(reply) => {
+                    let _left = reply.send(self.open());
+                }
+                Event::Leave(reply) => {
+                    let _left = reply.send(self.leave());
+                }
+                Event::GiveWay(closed, reply) => self.give_way(closed, reply),
                 Event::Stop => break,
             }
         }
@@ -190,6 +197,31 @@ impl Controller {
     fn tend(&mut self, now: Instant) {
         self.end_drains(now);
         self.close_when_due(now);
+    }
+
+    /// Lets clients in.
+    fn open(&mut self) -> Result<(), Refused> {
+        self.listeners.open_doors().map_err(|error| {
+            let rejected = Rejected::from(error);
+            let problem = Box::new(rejected.problem());
+            Refused::Rejected(rejected, problem)
+        })?;
+        self.readiness.send_replace(Readiness::Ready);
+        Ok(())
+    }
+
+    /// Everything that another process needs to go on where this one is.
+    fn leave(&self) -> io::Result<Inheritance> {
+        let sockets = Sockets {
+            listeners: self.listeners.leave()?,
+            admin: Vec::new(),
+        };
+        let known = Known {
+            generation: self.generation.0,
+            targets: self.registry.known(Instant::now()),
+            cookie_keys: self.cookie_keys.known(),
+        };
+        Ok(Inheritance { sockets, known })
     }
 
     async fn stop(self) {

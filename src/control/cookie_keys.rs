@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::error::Unspecified;
 use jiff::Timestamp;
 
+use crate::handover::KnownKeys;
 use crate::model::{self, Action, Config};
 use crate::target::stickiness::{KeyRing, Keys, SPREAD, key_file};
 
@@ -46,9 +47,12 @@ pub(crate) enum Error {
 }
 
 impl CookieKeys {
-    /// A key in memory, until a configuration says otherwise.
-    pub(super) fn new(now: Timestamp) -> Result<Self, Unspecified> {
-        let ring = KeyRing::generate(now)?;
+    /// Keys in memory, until a configuration says otherwise: those of another process, else one that is made now.
+    pub(super) fn new(inherited: &KnownKeys, now: Timestamp) -> Result<Self, Unspecified> {
+        let ring = match KeyRing::inherited(inherited) {
+            Some(ring) => ring,
+            None => KeyRing::generate(now)?,
+        };
         Ok(Self {
             in_use: Arc::new(ArcSwap::from_pointee(ring.keys(now)?)),
             ring,
@@ -56,6 +60,11 @@ impl CookieKeys {
             complaint: None,
             next_look: Instant::now() + LOOK_EVERY,
         })
+    }
+
+    /// What the next process is told.
+    pub(super) fn known(&self) -> KnownKeys {
+        self.ring.known()
     }
 
     /// The keys that requests use, now and later.
@@ -191,6 +200,10 @@ mod tests {
         "2026-11-21T14:00:00Z".parse().unwrap()
     }
 
+    fn fresh() -> CookieKeys {
+        CookieKeys::new(&KnownKeys::default(), now()).unwrap()
+    }
+
     fn config(path: &Path, stickiness: Option<Stickiness>) -> Config {
         let name: model::TargetGroupName = "web".parse().unwrap();
         let mut group = TargetGroup::new(name.clone(), Protocol::Http, 80);
@@ -220,7 +233,7 @@ mod tests {
     fn a_file_is_made_only_where_cookies_are_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cookie.keys");
-        let mut keys = CookieKeys::new(now()).unwrap();
+        let mut keys = fresh();
         apply(&mut keys, &config(&path, None), now());
         assert!(!path.exists());
 
@@ -242,14 +255,14 @@ mod tests {
     fn keys_outlive_the_process_in_their_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cookie.keys");
-        let mut first = CookieKeys::new(now()).unwrap();
+        let mut first = fresh();
         let in_memory = first.ring.clone();
         apply(&mut first, &sticky(&path), now());
         assert_eq!(
             first.ring, in_memory,
             "no session ends when a file is given"
         );
-        let mut second = CookieKeys::new(now()).unwrap();
+        let mut second = fresh();
         apply(&mut second, &sticky(&path), now());
         assert_eq!(second.ring, first.ring);
     }
@@ -258,7 +271,7 @@ mod tests {
     fn a_folder_that_cannot_be_written_leaves_the_keys_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nowhere/cookie.keys");
-        let mut keys = CookieKeys::new(now()).unwrap();
+        let mut keys = fresh();
         let in_memory = keys.ring.clone();
         apply(&mut keys, &sticky(&path), now());
         assert!(
@@ -281,7 +294,7 @@ mod tests {
     fn a_bad_file_refuses_a_configuration_and_is_only_said_later() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cookie.keys");
-        let mut keys = CookieKeys::new(now()).unwrap();
+        let mut keys = fresh();
         apply(&mut keys, &sticky(&path), now());
         let before = keys.ring.clone();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -297,7 +310,7 @@ mod tests {
     fn a_look_is_taken_once_a_minute_and_finds_what_others_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cookie.keys");
-        let mut keys = CookieKeys::new(now()).unwrap();
+        let mut keys = fresh();
         apply(&mut keys, &sticky(&path), now());
         let other = KeyRing::generate(now()).unwrap();
         fs::remove_file(&path).unwrap();
@@ -314,7 +327,7 @@ mod tests {
     fn a_key_that_is_due_is_renewed_at_a_look_and_requests_see_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cookie.keys");
-        let mut keys = CookieKeys::new(now()).unwrap();
+        let mut keys = fresh();
         apply(&mut keys, &sticky(&path), now());
         let in_use = keys.in_use();
         let before = Arc::as_ptr(&in_use.load_full());

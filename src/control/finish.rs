@@ -28,12 +28,28 @@ pub(super) enum Ending {
 }
 
 impl Controller {
-    /// Says that the end is near, and begins it when its delay is over.
+    /// Says that the end is near, and begins it when its delay is over; at once where nothing new is taken already.
     pub(super) fn announce_end(&mut self, reply: oneshot::Sender<Finished>) {
         self.readiness.send_replace(Readiness::Draining);
-        let until = Instant::now() + self.shutdown.delay;
+        let delay = match self.ending {
+            Ending::Closing => Duration::ZERO,
+            Ending::Far | Ending::Announced { .. } => self.shutdown.delay,
+        };
+        let until = Instant::now() + delay;
         self.ending = Ending::Announced { until, reply };
         self.close_when_due(Instant::now());
+    }
+
+    /// Begins the end at once, because another process has taken over; idle connections may stay for one more answer.
+    /// Says when nothing new is taken any more.
+    pub(super) fn give_way(
+        &mut self,
+        closed: oneshot::Sender<()>,
+        reply: oneshot::Sender<Finished>,
+    ) {
+        self.readiness.send_replace(Readiness::Draining);
+        self.ending = Ending::Closing;
+        self.close(Instant::now(), Idle::Stay, Some(closed), reply);
     }
 
     /// When the next step is due.
@@ -48,17 +64,31 @@ impl Controller {
         match std::mem::take(&mut self.ending) {
             Ending::Announced { until, reply } if until <= now => {
                 self.ending = Ending::Closing;
-                self.close(now, reply);
+                self.close(now, Idle::End, None, reply);
             }
             earlier => self.ending = earlier,
         }
     }
 
-    fn close(&mut self, now: Instant, reply: oneshot::Sender<Finished>) {
+    fn close(
+        &mut self,
+        now: Instant,
+        idle: Idle,
+        tell: Option<oneshot::Sender<()>>,
+        reply: oneshot::Sender<Finished>,
+    ) {
         let until = now + self.shutdown.timeout;
-        let finished = self.listeners.finish(until, Idle::End);
+        let closed = self.listeners.close(until, idle);
+        let finished = self.listeners.finished();
+        let end = async move {
+            closed.await;
+            if let Some(tell) = tell {
+                let _left = tell.send(());
+            }
+            finished.await;
+        };
         self.tasks.spawn(async move {
-            let finished = match timeout_at((until + LAST_WORDS).into(), finished).await {
+            let finished = match timeout_at((until + LAST_WORDS).into(), end).await {
                 Ok(()) => Finished::Whole,
                 Err(_) => Finished::InPart,
             };

@@ -8,24 +8,29 @@ mod cookie_keys;
 mod drain;
 mod finish;
 mod reload;
+mod replace;
 mod status;
 
 pub(crate) use apply::Rejected;
 pub(crate) use controller::Controller;
 pub(crate) use reload::{Refused, log_problem};
+pub(crate) use replace::{Answer, NotReplaced, Questions};
 pub use status::{
     GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, SteeredStatus, TargetStatus,
 };
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Problem;
+use crate::handover::Inheritance;
 use crate::listener::Open;
 use crate::model::{Config, Generation, Protocol};
 use crate::target::{Group, Unknown};
 use crate::telemetry::Metrics;
+use replace::Desk;
 
 /// Events that may wait; whoever sends more waits for the controller.
 const EVENTS_MAX: usize = 16;
@@ -49,9 +54,16 @@ pub(crate) enum Event {
         target: String,
         reply: oneshot::Sender<Result<SteeredStatus, Unknown>>,
     },
+    /// Accept: everything else is ready.
+    Open(oneshot::Sender<Result<(), Refused>>),
+    /// Give what another process needs to go on here; nothing changes.
+    Leave(oneshot::Sender<io::Result<Inheritance>>),
     /// Say so, stop accepting some time later, and let requests finish; the answer comes when they have, or when their
     /// time is over.
     Finish(oneshot::Sender<Finished>),
+    /// The same at once, but for idle connections, which end after their next answer: another process has taken over.
+    /// The first answer comes when nothing new is taken any more.
+    GiveWay(oneshot::Sender<()>, oneshot::Sender<Finished>),
     /// End, with whatever still runs.
     Stop,
 }
@@ -67,6 +79,8 @@ pub(crate) struct Applied {
 /// Whether a load balancer in front may send requests here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
+    /// Nothing accepts yet.
+    Starting,
     Ready,
     Draining,
 }
@@ -91,6 +105,12 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn readiness(&self) -> Readiness {
         *self.readiness.borrow()
+    }
+
+    /// Ends when clients are let in; `false` if that does not happen.
+    pub(crate) async fn opened(&mut self) -> bool {
+        let open = |readiness: &Readiness| *readiness != Readiness::Starting;
+        self.readiness.wait_for(open).await.is_ok()
     }
 
     pub(crate) fn running(&self) -> Arc<Running> {
@@ -143,6 +163,7 @@ pub(crate) enum Finished {
 pub(crate) struct WeakControl {
     events: mpsc::WeakSender<Event>,
     pub(crate) view: View,
+    desk: Desk,
 }
 
 impl WeakControl {
@@ -151,6 +172,7 @@ impl WeakControl {
         Some(Control {
             events: self.events.upgrade()?,
             view: self.view.clone(),
+            desk: self.desk.clone(),
         })
     }
 }
@@ -160,19 +182,23 @@ impl WeakControl {
 pub(crate) struct Control {
     events: mpsc::Sender<Event>,
     pub(crate) view: View,
+    desk: Desk,
 }
 
 impl Control {
     /// A handle, and what the controller listens to.
     pub(crate) fn new(view: View) -> (Self, mpsc::Receiver<Event>) {
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        (Self { events, view }, received)
+        let desk = Desk::default();
+        let control = Self { events, view, desk };
+        (control, received)
     }
 
     pub(crate) fn downgrade(&self) -> WeakControl {
         WeakControl {
             events: self.events.downgrade(),
             view: self.view.clone(),
+            desk: self.desk.clone(),
         }
     }
 
@@ -185,12 +211,6 @@ impl Control {
     /// Reads the file again, and applies it whole or not at all; answers when every worker runs it.
     pub(crate) async fn reload(&self) -> Result<Applied, Refused> {
         self.ask(Event::Reload).await
-    }
-
-    /// As `reload`, for somebody who does not wait for the answer.
-    pub(crate) async fn begin_reload(&self) {
-        let (reply, _nobody) = oneshot::channel();
-        drop(self.events.send(Event::Reload(reply)).await);
     }
 
     /// Takes a target out of its group; `None` when the load balancer has stopped.
@@ -235,11 +255,47 @@ impl Control {
         answer.await.unwrap_or(Err(Refused::Stopped))
     }
 
+    /// Accepts; everything else is ready.
+    pub(crate) async fn open(&self) -> Result<(), Refused> {
+        let (reply, answer) = oneshot::channel();
+        drop(self.events.send(Event::Open(reply)).await);
+        answer.await.unwrap_or(Err(Refused::Stopped))
+    }
+
+    /// Has the process replaced by a newer one; answers when that one serves.
+    pub(crate) async fn replace(&self) -> Answer {
+        self.desk.ask().await
+    }
+
+    /// Offers to replace the process, and gives who asks for it.
+    pub(crate) fn replaceable(&self) -> Questions {
+        self.desk.open()
+    }
+
+    /// What another process needs to go on here, but for the admin address.
+    pub(crate) async fn leave(&self) -> io::Result<Inheritance> {
+        let (reply, answer) = oneshot::channel();
+        drop(self.events.send(Event::Leave(reply)).await);
+        let stopped = |_| io::Error::other(Refused::Stopped);
+        answer.await.map_err(stopped)?
+    }
+
     /// Stops as the configuration says: in some time accepting, and with every request, or when their time is over.
     pub(crate) async fn finish(&self) -> Finished {
         let (reply, answer) = oneshot::channel();
         drop(self.events.send(Event::Finish(reply)).await);
         answer.await.unwrap_or(Finished::InPart)
+    }
+
+    /// As `finish`, at once, in favour of another process: idle connections stay until they are asked once more.
+    /// Returns when nothing new is taken any more, and gives what to wait for.
+    pub(crate) async fn give_way(&self) -> impl Future<Output = Finished> + use<> {
+        let (closed, first) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        drop(self.events.send(Event::GiveWay(closed, reply)).await);
+        // A controller that is gone takes nothing either.
+        drop(first.await);
+        async move { answer.await.unwrap_or(Finished::InPart) }
     }
 
     /// Ends everything.

@@ -1,12 +1,10 @@
 //! The listening sockets that a process did not bind itself, until its listeners and its admin address take them.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use crate::model::AdminAddress;
-
-/// How a service manager tells a process of sockets (sd_listen_fds(3)); it is told once, so nobody may inherit them.
-pub(crate) const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 /// Listening sockets by what they are for. Those that nobody takes are closed when this is dropped.
 #[derive(Debug, Default)]
@@ -38,6 +36,20 @@ pub(crate) struct AdminSocket {
     pub(crate) asked: AdminAddress,
     pub(crate) socket: OwnedFd,
     pub(crate) file: SocketFile,
+}
+
+impl AdminSocket {
+    /// The same once more.
+    ///
+    /// # Errors
+    /// When the system has no more descriptors.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            asked: self.asked.clone(),
+            socket: self.socket.try_clone()?,
+            file: self.file,
+        })
+    }
 }
 
 /// Who removes a socket file at the end.

@@ -27,7 +27,7 @@ pub(crate) struct Known {
     /// Number of the configuration that ran last.
     pub(crate) generation: u64,
     pub(crate) targets: Vec<KnownTarget>,
-    pub(crate) cookie_keys: CookieKeys,
+    pub(crate) cookie_keys: KnownKeys,
 }
 
 /// What is known of one target of one group.
@@ -40,6 +40,16 @@ pub(crate) struct KnownTarget {
     #[serde(default)]
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) health: KnownHealth,
+    /// None for a target that takes requests.
+    #[serde(default)]
+    pub(crate) drain: Option<KnownDrain>,
+}
+
+/// How far a target that was taken out by hand has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownDrain {
+    /// What is left of its time; 0 when it is over.
+    pub(crate) milliseconds: u64,
 }
 
 /// Health in ELBv2's words.
@@ -61,13 +71,21 @@ pub(crate) struct KnownHealth {
     pub(crate) failures: u32,
 }
 
-/// Keys that stickiness cookies are sealed with, the newest first; none where a file has them.
+/// The keys of stickiness cookies, of use where no file has them.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CookieKeys(pub(crate) Vec<[u8; 32]>);
+pub(crate) struct KnownKeys(pub(crate) Vec<KnownKey>);
 
-impl fmt::Debug for CookieKeys {
+/// One key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownKey {
+    /// When it was made, in seconds since 1970.
+    pub(crate) made: i64,
+    pub(crate) bytes: [u8; 32],
+}
+
+impl fmt::Debug for KnownKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CookieKeys({})", self.0.len())
+        write!(f, "KnownKeys({})", self.0.len())
     }
 }
 
@@ -218,6 +236,11 @@ mod tests {
             port: 80,
             addresses: vec![LOCAL],
             health,
+            drain: Some(KnownDrain { milliseconds: 10 }),
+        };
+        let key = |letter| KnownKey {
+            made: 1_795_269_600,
+            bytes: [letter; 32],
         };
         Inheritance {
             sockets: Sockets {
@@ -230,7 +253,7 @@ mod tests {
             known: Known {
                 generation: 7,
                 targets: vec![target],
-                cookie_keys: CookieKeys(vec![[1; 32], [255; 32]]),
+                cookie_keys: KnownKeys(vec![key(1), key(255)]),
             },
         }
     }
@@ -280,7 +303,7 @@ mod tests {
     fn keys_stay_out_of_logs() {
         let text = format!("{:?}", inheritance());
         assert!(
-            text.contains("CookieKeys(2)") && !text.contains("255"),
+            text.contains("KnownKeys(2)") && !text.contains("255"),
             "{text}"
         );
     }

@@ -13,13 +13,13 @@ mod program;
 mod successor;
 mod wire;
 
-pub(crate) use inheritance::{
-    AdminSocket, Asked, LISTEN_VARIABLES, ListenerSockets, SocketFile, Sockets,
+pub(crate) use inheritance::{AdminSocket, Asked, ListenerSockets, SocketFile, Sockets};
+pub(crate) use message::{
+    Inheritance, Known, KnownDrain, KnownHealth, KnownKey, KnownKeys, KnownTarget,
 };
-pub(crate) use message::{CookieKeys, Inheritance, Known, KnownHealth, KnownTarget};
 pub(crate) use predecessor::{Lost, Predecessor, Waiting};
 pub(crate) use program::Program;
-pub(crate) use successor::{Failed, Successor};
+pub(crate) use successor::{Failed, LIMIT, Successor};
 
 /// Tells a process that its standard input is the socket.
 const VARIABLE: &str = "ALBEDO_HANDOVER";

@@ -12,7 +12,7 @@ use socket2::{Domain, SockRef};
 use tokio::time::timeout;
 
 use super::message::{FromPredecessor, FromSuccessor, Inheritance, VERSION};
-use super::wire::{self, Broken, Line};
+use super::wire::{Broken, Line};
 use super::{VARIABLE, VARIABLE_VALUE};
 
 /// Longest wait for the other process' next word; it has nothing else to do.
@@ -77,12 +77,6 @@ impl Predecessor {
         let left = Inheritance::of(will, descriptors).ok_or(Broken::NotUnderstood)?;
         Ok((left, Waiting(line)))
     }
-
-    /// Tells it why nothing comes of it; it goes on serving.
-    pub(crate) fn refuse(self, why: &str) {
-        // It sees the end of this process at the latest.
-        let _ = wire::say_at_once(&self.0, refused(why));
-    }
 }
 
 #[cfg(test)]
@@ -114,14 +108,9 @@ impl Waiting {
 
     /// Tells it why nothing comes of it; it goes on serving.
     pub(crate) async fn refuse(mut self, why: &str) {
+        let why = why.to_owned();
         // It sees the end of this process at the latest.
-        let _ = self.0.say(refused(why)).await;
-    }
-}
-
-fn refused(why: &str) -> FromSuccessor {
-    FromSuccessor::Refused {
-        why: why.to_owned(),
+        let _ = self.0.say(FromSuccessor::Refused { why }).await;
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::inheritance::LISTEN_VARIABLES;
 use super::message::{FromPredecessor, FromSuccessor, Inheritance};
 use super::program::Program;
 use super::wire::{Broken, Line};
@@ -21,6 +20,14 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long it may take from there to accepting, which is a few system calls.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an upgrade takes at the longest.
+pub(crate) const LIMIT: Duration = PREPARE_TIMEOUT
+    .saturating_add(SERVE_TIMEOUT)
+    .saturating_add(END_TIMEOUT);
+
+/// How a service manager tells a process of sockets (sd_listen_fds(3)); what it said was for this one.
+const LISTEN_VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
 /// How long a process that broke off may take to end, so that its exit status can be told.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,6 +40,8 @@ const REFUSAL_MAX: usize = 16 * 1024;
 pub(crate) enum Failed {
     #[error("'{program}' cannot be started: {error}")]
     Start { program: String, error: io::Error },
+    #[error("the sockets cannot be handed over: {0}")]
+    Leave(#[source] io::Error),
     #[error("the new process refuses: {0}")]
     Refused(String),
     #[error("the new process ended before it was ready ({0})")]
@@ -86,11 +95,7 @@ impl Successor {
     pub(super) async fn prepare(&mut self, left: &Inheritance) -> Result<(), Failed> {
         let (will, descriptors) = left.will();
         let words = FromPredecessor::Inherit(will);
-        match self.line.hand_over(words, &descriptors).await {
-            // It may have refused before it listened to all of this.
-            Ok(()) | Err(Broken::Closed) => {}
-            Err(broken) => return Err(broken.into()),
-        }
+        self.line.hand_over(words, &descriptors).await?;
         match self.hear().await? {
             FromSuccessor::Prepared => Ok(()),
             FromSuccessor::Refused { why } => Err(refused(why)),
@@ -112,7 +117,7 @@ impl Successor {
             }
         };
         match timeout(SERVE_TIMEOUT, serve).await {
-            Ok(Ok(())) => Ok(self.unproven.is_proved()),
+            Ok(Ok(())) => Ok(self.unproven.proved()),
             Ok(Err(Failed::Broken(broken))) => Err(self.end(broken).await),
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(Failed::Late(SERVE_TIMEOUT)),
@@ -155,7 +160,6 @@ fn command(program: &Program, standard_input: OwnedFd) -> Command {
         .args(&program.arguments)
         .stdin(standard_input)
         .env(VARIABLE, VARIABLE_VALUE);
-    // What a service manager passed was for this process.
     for variable in LISTEN_VARIABLES {
         command.env_remove(variable);
     }
@@ -167,7 +171,7 @@ fn command(program: &Program, standard_input: OwnedFd) -> Command {
 struct Unproven(Option<Child>);
 
 impl Unproven {
-    fn is_proved(mut self) -> u32 {
+    fn proved(mut self) -> u32 {
         let child = self.0.take();
         child.and_then(|child| child.id()).unwrap_or_default()
     }

@@ -38,11 +38,13 @@ async fn a_successor_serves_when_it_is_told_to() {
 #[tokio::test]
 async fn a_refusal_is_told_at_any_time() {
     let (mut successor, predecessor) = sides();
-    predecessor.refuse("no such file");
-    let failed = successor
-        .prepare(&Inheritance::default())
-        .await
-        .unwrap_err();
+    let other_side = async {
+        let (_, predecessor) = predecessor.inheritance().await.unwrap();
+        predecessor.refuse("no such file").await;
+    };
+    let nothing = Inheritance::default();
+    let (prepared, ()) = tokio::join!(successor.prepare(&nothing), other_side);
+    let failed = prepared.unwrap_err();
     assert_eq!(failed.to_string(), "the new process refuses: no such file");
 
     let (mut successor, predecessor) = sides();

@@ -1,6 +1,6 @@
 //! How the two processes talk: a length and that many bytes of JSON, descriptors behind it by SCM_RIGHTS.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -140,14 +140,6 @@ fn receive(stream: &UnixStream) -> io::Result<Option<Vec<OwnedFd>>> {
     Ok(whole.then_some(rights))
 }
 
-/// Says something without a runtime, to an end that nobody else writes to.
-pub(super) fn say_at_once(
-    mut stream: &std::os::unix::net::UnixStream,
-    message: impl Serialize,
-) -> Result<(), Broken> {
-    Ok(stream.write_all(&encoded(message, 0)?)?)
-}
-
 fn encoded(message: impl Serialize, descriptors: usize) -> Result<Vec<u8>, Broken> {
     let envelope = Envelope {
         message,
@@ -163,7 +155,7 @@ fn encoded(message: impl Serialize, descriptors: usize) -> Result<Vec<u8>, Broke
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{Read, Seek};
+    use std::io::{Seek, Write};
     use std::os::fd::AsFd;
 
     use super::*;
@@ -229,12 +221,5 @@ mod tests {
             assert!(matches!(error, Broken::NotUnderstood), "{error:?}");
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
-    }
-
-    #[tokio::test]
-    async fn a_word_without_a_runtime_is_heard() {
-        let (mut one, other) = std::os::unix::net::UnixStream::pair().unwrap();
-        say_at_once(&other, "no").unwrap();
-        one.read_exact(&mut [0; 4]).unwrap();
     }
 }

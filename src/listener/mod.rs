@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::socket::Claim;
 use crate::drain::{Drain, Idle};
-use crate::handover::Sockets;
+use crate::handover::{Asked, ListenerSockets, Sockets};
 use crate::model;
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::{upstream, worker};
@@ -310,6 +310,23 @@ impl Listeners {
         async move { all(&workers, |done| Command::Refresh { done }).await }
     }
 
+    /// The sockets of those that are open, once more, for another process.
+    ///
+    /// # Errors
+    /// When the system has no more descriptors.
+    pub(crate) fn leave(&self) -> io::Result<Vec<ListenerSockets>> {
+        let leave = |open: &Open| {
+            let sockets = self.sockets.get(&open.id).into_iter().flatten();
+            Ok(ListenerSockets {
+                asked: Asked::As(open.asked.0, open.asked.1),
+                sockets: sockets
+                    .map(TcpListener::try_clone)
+                    .collect::<io::Result<_>>()?,
+            })
+        };
+        self.open.iter().map(leave).collect()
+    }
+
     fn accept(&self, id: ListenerId, shares: Vec<TcpListener>) {
         for (worker, socket) in self.workers.iter().cycle().zip(shares) {
             worker.tell(Command::Accept { id, socket });
@@ -348,9 +365,9 @@ impl Listeners {
         Ok(())
     }
 
-    /// Stops accepting; ends when the last connection has. They are told that nobody waits beyond `until`. Asked again,
-    /// it may be in more of a hurry.
-    pub(crate) fn finish(
+    /// Stops accepting; ends when no worker does any more. Connections are told that nobody waits beyond `until`. Asked
+    /// again, it may be in more of a hurry.
+    pub(crate) fn close(
         &mut self,
         until: Instant,
         idle: Idle,
@@ -364,9 +381,14 @@ impl Listeners {
                 closed,
             };
             all(&workers, close).await;
-            // What workers handed over to each other until then has come before this.
-            all(&workers, |finished| Command::Finish { finished }).await;
         }
+    }
+
+    /// Ends when the last connection has. To be asked once nothing is accepted any more: what workers handed over to
+    /// each other until then has come before this.
+    pub(crate) fn finished(&self) -> impl Future<Output = ()> + Send + 'static {
+        let workers = self.commands();
+        async move { all(&workers, |finished| Command::Finish { finished }).await }
     }
 
     fn commands(&self) -> Vec<mpsc::UnboundedSender<Command>> {

@@ -3,5 +3,5 @@
 mod listen;
 mod notify;
 
-pub(crate) use listen::sockets;
+pub(crate) use listen::{Error, sockets};
 pub(crate) use notify::{Manager, News};

@@ -2,8 +2,9 @@
 //! never decides who gets requests.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::handover::KnownHealth;
 use crate::model;
 
 /// What is known of one target's health.
@@ -209,6 +210,58 @@ impl Health {
     }
 }
 
+/// From one process to the next.
+impl Health {
+    /// What the next process is told.
+    pub(crate) fn known(&self, now: Instant) -> KnownHealth {
+        let (passes, failures) = match self.streak {
+            Streak::Passes(count) => (count, 0),
+            Streak::Failures(count) => (0, count),
+        };
+        let code = match self.state {
+            State::Unhealthy(Failure::ResponseCodeMismatch(code)) => Some(code),
+            _ => None,
+        };
+        let age = now.saturating_duration_since(self.since).as_millis();
+        KnownHealth {
+            state: self.state.name().to_owned(),
+            reason: self.state.reason().map(str::to_owned),
+            code,
+            milliseconds: age.try_into().unwrap_or(u64::MAX),
+            passes,
+            failures,
+        }
+    }
+
+    /// Goes on where another process was. A target that took no part there, or of which is told in words that are not
+    /// ours, begins as a new one.
+    pub(crate) fn inherited(known: &KnownHealth, now: Instant) -> Self {
+        let reason = known.reason.as_deref().unwrap_or_default();
+        let state = match (known.state.as_str(), reason, known.code) {
+            ("healthy", ..) => State::Healthy,
+            ("unhealthy", "Target.ResponseCodeMismatch", Some(code)) => {
+                State::Unhealthy(Failure::ResponseCodeMismatch(code))
+            }
+            ("unhealthy", "Target.Timeout", _) => State::Unhealthy(Failure::Timeout),
+            ("unhealthy", ..) => State::Unhealthy(Failure::FailedHealthChecks),
+            ("initial", ..) => State::Initial(Initial::RegistrationInProgress),
+            _ => return Self::registered(now),
+        };
+        let age = Duration::from_millis(known.milliseconds);
+        Self {
+            state,
+            // A machine that has just started has no moment so long ago.
+            since: now.checked_sub(age).unwrap_or(now),
+            last: None,
+            draining: false,
+            streak: match known.failures {
+                0 => Streak::Passes(known.passes),
+                failures => Streak::Failures(failures),
+            },
+        }
+    }
+}
+
 /// What only tests look at so far.
 #[cfg(test)]
 impl Health {
@@ -323,8 +376,6 @@ impl From<&model::HealthCheck> for Thresholds {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -460,6 +511,27 @@ mod tests {
     }
 
     #[test]
+    fn words_that_are_not_ours_begin_anew() {
+        let now = Instant::now();
+        let known = |state: &str, reason: Option<&str>| KnownHealth {
+            state: state.to_owned(),
+            reason: reason.map(str::to_owned),
+            code: None,
+            milliseconds: u64::MAX,
+            passes: 0,
+            failures: 3,
+        };
+        let restored = |state, reason| Health::inherited(&known(state, reason), now).current();
+        let new = State::Initial(Initial::RegistrationInProgress);
+        for state in ["initial", "draining", "unused", "splendid"] {
+            assert_eq!(restored(state, None), new);
+        }
+        assert_eq!(restored("healthy", None), State::Healthy);
+        let failed = State::Unhealthy(Failure::FailedHealthChecks);
+        assert_eq!(restored("unhealthy", Some("Target.Tired")), failed);
+    }
+
+    #[test]
     fn a_group_comes_into_use_and_its_targets_start_anew() {
         let now = Instant::now();
         let healthy = after(&[Outcome::Passed], TWO);
@@ -515,6 +587,22 @@ mod tests {
             let health = after(&history, thresholds);
             prop_assert_eq!(health.current().name(), reference(&history, thresholds));
             prop_assert_eq!(health.last().map(|last| last.outcome), history.last().copied());
+        }
+
+        #[test]
+        fn the_next_process_comes_to_the_same_verdicts(
+            before in prop::collection::vec(outcome(), 1..20),
+            behind in prop::collection::vec(outcome(), 0..20),
+            thresholds in thresholds(),
+        ) {
+            let now = Instant::now();
+            let here = after(&before, thresholds);
+            let there = Health::inherited(&here.known(now), now);
+            let there = there.checking(now);
+            prop_assert_eq!(here.current(), there.current());
+            let step = |health: Health, outcome: &Outcome| health.observe(*outcome, thresholds, now);
+            let (here, there) = (behind.iter().fold(here, step), behind.iter().fold(there, step));
+            prop_assert_eq!(here.current(), there.current());
         }
 
         #[test]

@@ -16,8 +16,9 @@ use tokio_util::task::TaskTracker;
 use self::drain::Drain;
 use super::checker::{self, Probe, Schedule};
 use super::error::{Problem, Unusable};
-use super::health::{Health, Usage};
+use super::health::{Health, Unused, Usage};
 use super::{Group, Target, TargetKey};
+use crate::handover::KnownTarget;
 use crate::model::{self, Config, Protocol, TargetGroupName, TargetId, UpstreamTls};
 use crate::telemetry::Metrics;
 use crate::tls;
@@ -39,6 +40,8 @@ pub(crate) struct Registry {
     /// Targets that were taken out by hand; they stand in the configuration still, so this outlives its changes.
     drains: HashMap<TargetGroupName, HashMap<TargetKey, Drain>>,
     next_pool: u64,
+    /// What another process knew of targets, for the first configuration.
+    inherited: HashMap<KnownKey, KnownTarget>,
     /// For HTTPS probes; made when first needed.
     check_tls: Option<Arc<ClientConfig>>,
 }
@@ -103,7 +106,7 @@ impl Plan {
 impl Registry {
     /// Nothing runs yet; `workers` is how many threads will choose from the groups. Checks and look-ups become tasks
     /// of `tasks`; all end when the registry is stopped or dropped.
-    pub(crate) fn new(workers: usize, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(workers: usize, tasks: TaskTracker, inherited: Vec<KnownTarget>) -> Self {
         Self {
             workers,
             resolver: Resolver::system(),
@@ -112,8 +115,9 @@ impl Registry {
             chance: fastrand::Rng::new(),
             live: HashMap::new(),
             leaving: HashMap::new(),
-            drains: HashMap::new(),
+            drains: inherited_drains(&inherited, Instant::now()),
             next_pool: 0,
+            inherited: inherited.into_iter().map(keyed).collect(),
             check_tls: None,
         }
     }
@@ -123,6 +127,34 @@ impl Registry {
         let running = |settings: &model::TargetGroup| self.live.get(&settings.name);
         let running = config.target_groups.iter().filter_map(running);
         running.map(|live| Arc::clone(&live.group)).collect()
+    }
+
+    /// What is known of registered targets, for another process.
+    pub(crate) fn known(&self, now: Instant) -> Vec<KnownTarget> {
+        let drain = |group: &Group, key: &TargetKey| {
+            let drain = self.drains.get(group.name())?.get(key)?;
+            Some(drain.known(now))
+        };
+        let known = |group: &Group, target: &Target| KnownTarget {
+            group: group.name().to_string(),
+            id: target.key.id.to_string(),
+            port: target.key.port,
+            addresses: match target.key.id {
+                TargetId::Address(_) => Vec::new(),
+                TargetId::Name(_) => {
+                    let addresses = target.upstream().addresses();
+                    addresses.iter().map(|address| address.ip()).collect()
+                }
+            },
+            health: target.health().known(now),
+            drain: drain(group, &target.key),
+        };
+        let live = self.live.values();
+        live.flat_map(|live| {
+            let targets = live.targets.iter();
+            targets.map(|one| known(&live.group, &one.target))
+        })
+        .collect()
     }
 
     /// Ends every check and look-up.
@@ -285,18 +317,44 @@ impl Registry {
         tls: Option<Tls>,
         now: Instant,
     ) -> Target {
-        let addresses = match (known, &key.id) {
-            (Some(known), _) => known.upstream().addresses().to_vec(),
-            (None, TargetId::Address(address)) => vec![(*address, key.port).into()],
+        let inherited = self.inherited_target(group, &key);
+        let addresses = match (known, &key.id, inherited) {
+            (Some(known), ..) => known.upstream().addresses().to_vec(),
+            (None, TargetId::Address(address), _) => vec![(*address, key.port).into()],
             // Its look-up starts with its checks.
-            (None, TargetId::Name(_)) => Vec::new(),
+            (None, TargetId::Name(_), None) => Vec::new(),
+            (None, TargetId::Name(_), Some(inherited)) => {
+                let addresses = inherited.addresses.iter();
+                addresses.map(|ip| (*ip, key.port).into()).collect()
+            }
+        };
+        let health = inherited.map_or_else(
+            || Health::registered(now),
+            |inherited| Health::inherited(&inherited.health, now),
+        );
+        let drain = self.drains.get(group).and_then(|drains| drains.get(&key));
+        let (health, ends_at) = match drain {
+            None => (health, None),
+            Some(Drain::Until(until)) => (health.deregistered(), Some(*until)),
+            Some(Drain::Over) => (Health::unused(Unused::NotRegistered, now), None),
         };
         let upstream = Upstream::new(PoolId(self.next_pool), addresses, tls);
         self.next_pool += 1;
         match known {
             Some(known) => known.with_upstream(upstream),
-            None => Target::new(group, key, upstream, Health::registered(now)),
+            None => {
+                let target = Target::new(group, key, upstream, health);
+                if let Some(ends_at) = ends_at {
+                    target.outstanding.end_at(ends_at);
+                }
+                target
+            }
         }
+    }
+
+    fn inherited_target(&self, group: &TargetGroupName, key: &TargetKey) -> Option<&KnownTarget> {
+        let key = (group.to_string(), key.id.to_string(), key.port);
+        self.inherited.get(&key)
     }
 
     /// Runs what was planned; this cannot fail. Gives the targets that leave now. Must be called on the control
@@ -306,6 +364,7 @@ impl Registry {
     }
 
     fn commit_at(&mut self, plan: Plan, now: Instant) -> Vec<Leaving> {
+        self.inherited.clear();
         let mut before = std::mem::take(&mut self.live);
         let mut left = Vec::new();
         for (name, planned) in plan.groups {
@@ -320,6 +379,8 @@ impl Registry {
             left.extend(gone.iter().cloned());
             self.leaving.entry(name).or_default().extend(gone);
         }
+        // Another process may have had groups that are not here.
+        self.drains.retain(|name, _| self.live.contains_key(name));
         left
     }
 
@@ -414,6 +475,35 @@ impl Registry {
             _stop: Some(stop.drop_guard()),
         }
     }
+}
+
+/// Targets that were taken out by hand in another process.
+fn inherited_drains(
+    inherited: &[KnownTarget],
+    now: Instant,
+) -> HashMap<TargetGroupName, HashMap<TargetKey, Drain>> {
+    let mut drains: HashMap<_, HashMap<_, _>> = HashMap::new();
+    for known in inherited {
+        let Some(drain) = &known.drain else { continue };
+        let (Ok(group), Ok(id)) = (known.group.parse(), known.id.parse()) else {
+            continue;
+        };
+        let key = TargetKey {
+            id,
+            port: known.port,
+        };
+        let drain = Drain::inherited(drain, now);
+        drains.entry(group).or_default().insert(key, drain);
+    }
+    drains
+}
+
+/// Group, id and port, as another process wrote them.
+type KnownKey = (String, String, u16);
+
+fn keyed(known: KnownTarget) -> (KnownKey, KnownTarget) {
+    let key = (known.group.clone(), known.id.clone(), known.port);
+    (key, known)
 }
 
 /// Takes targets out of their group: no new requests from now on, and time to finish the others. What was taken out by

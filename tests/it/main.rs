@@ -29,4 +29,5 @@ mod stickiness; // clients that come back
 mod process; // the real binary as a process
 mod systemd; // what a service manager gives and hears
 mod tls; // real handshakes
+mod upgrade; // another process takes over
 mod weights; // forwards to several groups

@@ -1,13 +1,13 @@
 //! The real binary as a process of its own, for what only a process can do: signals, environment, inheritance.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use albedo::app::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -22,6 +22,8 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) folder: TempDir,
     log: Arc<Mutex<Vec<String>>>,
+    /// Processes that took over, in their order.
+    successors: Mutex<Vec<u32>>,
 }
 
 impl Process {
@@ -68,11 +70,53 @@ impl Process {
                 kept.lock().unwrap().push(line);
             }
         });
-        Self { child, folder, log }
+        Self {
+            child,
+            folder,
+            log,
+            successors: Mutex::default(),
+        }
     }
 
+    /// The process that serves: the newest.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        let successors = self.successors.lock().unwrap();
+        successors
+            .last()
+            .copied()
+            .unwrap_or_else(|| self.child.id())
+    }
+
+    /// Waits until another process has taken over, by what the log says from line `from` on.
+    pub(crate) async fn replaced(&self, from: usize) -> u32 {
+        let line = self.logged(from, "replaced: ").await;
+        let (_, pid) = line.split_once("\"pid\":").unwrap();
+        let pid = pid.split([',', '}']).next().unwrap().parse().unwrap();
+        self.successors.lock().unwrap().push(pid);
+        pid
+    }
+
+    /// Has it replaced, by the verb, and waits until that has happened.
+    pub(crate) async fn upgrade(&self) -> u32 {
+        let from = self.log().len();
+        let (exit, text) = verb(["upgrade", "--admin", &self.admin().await]).await;
+        assert_eq!(exit, Some(0), "{text}");
+        let pid = self.replaced(from).await;
+        assert_eq!(text, format!("process {pid} serves\n"));
+        pid
+    }
+
+    /// Writes another configuration where the first one was.
+    pub(crate) fn write(&self, config: &str) {
+        let new = self.folder.path().join("new.yaml");
+        std::fs::write(&new, config).unwrap();
+        std::fs::rename(new, self.folder.path().join("albedo.yaml")).unwrap();
+    }
+
+    /// What the newest says of itself.
+    pub(crate) async fn status(&self) -> Status {
+        let (_, text) = verb(["status", "--json", "--admin", &self.admin().await]).await;
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"))
     }
 
     /// What was logged up to now.
@@ -114,7 +158,7 @@ impl Process {
         send(self.id(), signal);
     }
 
-    /// Waits until it has ended.
+    /// Waits until the one that was started first has ended.
     pub(crate) async fn end(&mut self) -> ExitStatus {
         let ended = async {
             loop {
@@ -136,6 +180,11 @@ impl Drop for Process {
         // It may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
+        for pid in self.successors.lock().unwrap().drain(..) {
+            if is_alive(pid) {
+                send(pid, Signal::KILL);
+            }
+        }
         if std::thread::panicking() {
             eprintln!("{:#?}", self.log());
         }
@@ -154,11 +203,19 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
-/// Runs a verb of the binary to its end.
-pub(crate) fn verb(
-    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
-) -> (Option<i32>, String) {
-    let output = Command::new(BINARY).args(arguments).output().unwrap();
+/// Whether a process still runs; one that has ended may wait to be noticed.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with('Z'))
+}
+
+/// Runs a verb of the binary to its end: exit code, and what it said.
+pub(crate) async fn verb<const N: usize>(arguments: [&str; N]) -> (Option<i32>, String) {
+    let mut command = Command::new(BINARY);
+    command.args(arguments);
+    let run = tokio::task::spawn_blocking(move || command.output());
+    let output = run.await.unwrap().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
@@ -176,9 +233,4 @@ pub(crate) fn config_text(listeners: &[&str], targets: &[SocketAddr]) -> String 
          targets: [{}]\n",
         targets.join(", ")
     )
-}
-
-/// A path in a process' folder.
-pub(crate) fn in_folder(process: &Process, name: &str) -> PathBuf {
-    process.folder.path().join(name)
 }

@@ -499,6 +499,11 @@ impl Certified {
         self.certificate.der()
     }
 
+    /// The certificate and its key as files have them.
+    pub(crate) fn pem(&self) -> (String, String) {
+        (self.certificate.pem(), self.key.serialize_pem())
+    }
+
     /// As a target shows it.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();

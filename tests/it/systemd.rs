@@ -41,11 +41,44 @@ async fn the_service_manager_hears_of_the_beginning_and_the_end() {
     );
     let manager = manager.unwrap();
     assert_eq!(manager.hears().await, "READY=1");
+    assert_eq!(manager.hears().await, "STATUS=generation 1");
     let address = process.listeners(1).await[0];
     assert_eq!(Conversation::to(address).await.get("/").await, "web");
     process.signal(Signal::TERM);
     assert_eq!(manager.hears().await, "STOPPING=1");
     assert_eq!(process.end().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_hears_of_reloads_and_of_the_next_process() {
+    let target = Target::named("web").await;
+    let config = config_text(&[ANY_PORT], &[target.address]);
+    let mut manager = None;
+    let mut process = Process::start(&config, |command, folder| {
+        manager = Some(Manager::of(command, folder));
+    });
+    let manager = manager.unwrap();
+    for news in ["READY=1", "STATUS=generation 1"] {
+        assert_eq!(manager.hears().await, news);
+    }
+
+    process.signal(Signal::HUP);
+    let news = manager.hears().await;
+    assert!(news.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{news}");
+    for news in ["READY=1", "STATUS=generation 2"] {
+        assert_eq!(manager.hears().await, news);
+    }
+
+    // Said by the process that is still the service; the new one says nothing before.
+    let pid = process.upgrade().await;
+    assert_eq!(manager.hears().await, format!("MAINPID={pid}\nREADY=1"));
+    assert_eq!(process.end().await.code(), Some(0));
+    process.signal(Signal::HUP);
+    let news = manager.hears().await;
+    assert!(news.starts_with("RELOADING=1\n"), "{news}");
+    for news in ["READY=1", "STATUS=generation 4"] {
+        assert_eq!(manager.hears().await, news);
+    }
 }
 
 /// Starts albedo with these as descriptors 3 and 4, by way of a shell, which can place them.
@@ -92,7 +125,7 @@ async fn sockets_of_a_socket_unit_are_taken_with_who_waits_there() {
     for _ in 0..4 {
         assert_eq!(Conversation::to(address).await.get("/").await, "web");
     }
-    let (_, status) = verb(["status", "--json", "--admin", &admin]);
+    let (_, status) = verb(["status", "--json", "--admin", &admin]).await;
     assert!(status.contains("\"generation\":1"), "{status}");
     process.signal(Signal::TERM);
     assert_eq!(process.end().await.code(), Some(0));

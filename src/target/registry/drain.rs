@@ -1,9 +1,10 @@
 //! Takes targets out of their groups by hand and brings them back, and ends every drain when its time is over.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Care, LiveTarget, Registry};
+use crate::handover::KnownDrain;
 use crate::model::{self, TargetGroupName, nearest, quoted};
 use crate::target::health::{Health, Unused};
 use crate::target::{Group, Target, TargetKey};
@@ -15,6 +16,27 @@ pub(super) enum Drain {
     Until(Instant),
     /// It has nothing any more, and is not checked.
     Over,
+}
+
+impl Drain {
+    /// What the next process is told.
+    pub(super) fn known(&self, now: Instant) -> KnownDrain {
+        let left = match self {
+            Self::Until(until) => until.saturating_duration_since(now).as_millis(),
+            Self::Over => 0,
+        };
+        KnownDrain {
+            milliseconds: left.try_into().unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn inherited(known: &KnownDrain, now: Instant) -> Self {
+        let left = Duration::from_millis(known.milliseconds);
+        match now.checked_add(left) {
+            Some(until) if until > now => Self::Until(until),
+            _ => Self::Over,
+        }
+    }
 }
 
 /// A target that was taken out or brought back, or already was.

@@ -45,9 +45,13 @@ struct House {
 }
 
 fn house() -> House {
+    house_that_inherits(Vec::new())
+}
+
+fn house_that_inherits(inherited: Vec<KnownTarget>) -> House {
     let tasks = TaskTracker::new();
     House {
-        registry: Registry::new(2, tasks.clone()),
+        registry: Registry::new(2, tasks.clone(), inherited),
         metrics: Metrics::new(&"lb".parse().unwrap()),
         tasks,
         now: Instant::now(),
@@ -129,6 +133,82 @@ async fn a_plan_changes_nothing_until_it_is_committed() {
     );
     assert!(Arc::ptr_eq(&before, &house.group("app")));
     assert_eq!(house.shown("app"), shown(&[("10.0.0.1:80", "initial")]));
+}
+
+#[tokio::test]
+async fn targets_go_on_where_another_process_was() {
+    let mut old = house();
+    let app = || group("app", &["10.0.0.1", "10.0.0.2", "app.example"]);
+    old.apply(vec![app(), group("api", &["10.0.0.1"])]);
+    old.pass("app", "10.0.0.1:80");
+    for _ in 0..2 {
+        let target = old.target("app", "10.0.0.2:80");
+        let failed = Outcome::Failed(Failure::ResponseCodeMismatch(503));
+        old.group("app").observe(&target, failed, old.now);
+    }
+    let address = "10.0.0.3".parse().unwrap();
+    let named = old.target("app", "app.example:80");
+    named.set_addresses(&[address]);
+    old.pass("app", "app.example:80");
+
+    let mut new = house_that_inherits(old.registry.known(old.now));
+    new.apply(vec![app(), group("api", &["10.0.0.1"])]);
+
+    let expected = [
+        ("10.0.0.1:80", "healthy"),
+        ("10.0.0.2:80", "unhealthy"),
+        ("app.example:80", "healthy"),
+    ];
+    assert_eq!(new.shown("app"), shown(&expected));
+    assert_eq!(
+        new.shown("api"),
+        old.shown("api"),
+        "another group, another verdict"
+    );
+    let named = new.target("app", "app.example:80");
+    assert_eq!(**named.upstream().addresses(), [(address, 80).into()]);
+    let pools: HashSet<_> = (0..4)
+        .map(|_| new.group("app").pick(0, &[]).unwrap().pool())
+        .collect();
+    assert_eq!(pools.len(), 2, "the healthy ones get requests at once");
+
+    // A target that comes later comes as a new one, whatever was known of it.
+    new.apply(vec![group("app", &["10.0.0.2"])]);
+    new.now += Duration::from_secs(3600);
+    new.apply(vec![app()]);
+    assert_eq!(new.shown("app")[0], ("10.0.0.1:80".to_owned(), "initial"));
+}
+
+#[tokio::test]
+async fn what_was_taken_out_in_another_process_stays_out() {
+    let mut old = house();
+    let app = || group("app", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    old.apply(vec![app(), group("gone", &["10.0.0.1"])]);
+    for address in ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"] {
+        old.pass("app", address);
+    }
+    old.registry.drain("app", "10.0.0.1", old.now).unwrap();
+    old.now += Duration::from_secs(400);
+    old.ended();
+    old.registry.drain("app", "10.0.0.2", old.now).unwrap();
+    old.registry.drain("gone", "10.0.0.1", old.now).unwrap();
+
+    let mut new = house_that_inherits(old.registry.known(old.now));
+    new.apply(vec![app()]);
+
+    let expected = [
+        ("10.0.0.1:80", "unused"),
+        ("10.0.0.2:80", "draining"),
+        ("10.0.0.3:80", "healthy"),
+    ];
+    assert_eq!(new.shown("app"), shown(&expected));
+    let target = new.target("app", "10.0.0.3:80");
+    assert!((0..4).all(|_| new.group("app").pick(0, &[]).unwrap().pool() == target.pool()));
+    // Brought back, it is as it was there.
+    new.registry.undrain("app", "10.0.0.2", new.now).unwrap();
+    assert_eq!(new.shown("app")[1], ("10.0.0.2:80".to_owned(), "healthy"));
+    // And nothing is left of a group that is not here.
+    assert_eq!(new.registry.next_end(), None);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use aws_lc_rs::error::Unspecified;
 use jiff::{SignedDuration, Timestamp};
 
 use super::keys::{KEY_LEN, Keys};
+use crate::handover::{KnownKey, KnownKeys};
 
 /// Most keys that are kept. One a day leaves nine in use.
 pub(crate) const KEYS_MAX: usize = 16;
@@ -79,6 +80,26 @@ impl KeyRing {
         Ok(Self(keys))
     }
 
+    /// What the next process is told.
+    pub(crate) fn known(&self) -> KnownKeys {
+        let known = |key: &Kept| KnownKey {
+            made: key.made.as_second(),
+            bytes: key.bytes,
+        };
+        KnownKeys(self.0.iter().map(known).collect())
+    }
+
+    /// The keys of another process; `None` where it told of none.
+    pub(crate) fn inherited(known: &KnownKeys) -> Option<Self> {
+        let key = |known: &KnownKey| {
+            Some(Kept {
+                made: Timestamp::from_second(known.made).ok()?,
+                bytes: known.bytes,
+            })
+        };
+        Self::of(known.0.iter().filter_map(key).collect())
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -141,6 +162,13 @@ mod tests {
             one.sealing().hint == ready.sealing().hint
         });
         sealing.next().unwrap()
+    }
+
+    #[test]
+    fn the_next_process_has_the_same_keys() {
+        let ring = ring(&[0, 24, 48]);
+        assert_eq!(KeyRing::inherited(&ring.known()), Some(ring));
+        assert_eq!(KeyRing::inherited(&KnownKeys::default()), None);
     }
 
     #[test]
