@@ -4,6 +4,7 @@
 #   docker run -p 443:443 -p 8100:8100 -p 9494:9494 -v /etc/albedo:/etc/albedo:ro albedo
 #
 # Sessions outlive a container whose `load_balancer.cookie_keys.path` is on a volume that it may write to.
+# `albedo upgrade` cannot replace the first process of a container, whose end is the container's: start another one.
 # The admin address stays on loopback inside the container: `docker exec NAME /albedo status`.
 
 FROM rust:1.95-slim-bookworm AS build
