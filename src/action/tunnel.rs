@@ -82,7 +82,7 @@ impl Tunnel {
     }
 
     /// Carries bytes until both sides have ended, one of them breaks, nothing has moved for `idle_timeout`, or the
-    /// time is up: `ends_at` is asked whenever all tasks of the worker are woken.
+    /// time is up: `ends_at` is asked when all tasks of the worker are woken, and before anything follows from it.
     pub(crate) async fn run(
         &mut self,
         client: &Connection,
@@ -93,7 +93,7 @@ impl Tunnel {
         poll_fn(|cx| {
             // Most wakings bring a few bytes; what follows is for the others, and far from the cache.
             let calls = Some(worker::calls());
-            if self.looked != calls {
+            if self.looked != calls || self.rings.is_none_or(|at| at <= worker::now()) {
                 self.looked = calls;
                 self.rings = None;
                 self.look_ahead(ends_at());

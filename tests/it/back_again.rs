@@ -98,6 +98,8 @@ impl Sketch {
         }
         let parsed = config::parse(&text, Path::new("sketch.yaml"));
         let (mut config, _) = parsed.unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        // A file of keys would lie beside the configuration's, and there is none.
+        config.load_balancer.cookie_keys = None;
         for group in &mut config.target_groups {
             group.health_check.interval = Duration::from_millis(20);
             group.health_check.timeout = Duration::from_secs(1);

@@ -359,9 +359,9 @@ fn many_changes_leave_memory_threads_and_descriptors_as_they_were() {
     alone(
         "reload::many_changes_leave_memory_threads_and_descriptors_as_they_were",
         async {
-            // The allocator settles after a thousand; what is kept of each change would be twenty kilobytes and more.
-            const CHANGES: usize = 1_000;
-            const GROWTH_MAX: usize = 6 << 20;
+            // The allocator settles in that time; what is kept of each change would be twenty kilobytes and more.
+            const CHANGES: usize = 2_000;
+            const GROWTH_MAX: usize = 12 << 20;
             let folder = tempfile::tempdir().unwrap();
             let authority = Authority::new();
             let target = Target::named("web").await;
