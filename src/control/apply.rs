@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Controller, Running, cookie_keys};
+use super::{Controller, Running, access_logs, cookie_keys};
 use crate::action::Actions;
 use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
@@ -86,51 +86,85 @@ fn halves(error: &impl ToString) -> (String, String) {
     }
 }
 
+/// A configuration that can be applied. Dropping it changes nothing.
+#[derive(Debug)]
+pub(crate) struct Ready<'c> {
+    config: &'c Config,
+    plan: Plan,
+    listeners: Vec<Prepared>,
+    tls: Vec<Option<Settings>>,
+    access_log: access_logs::Prepared,
+    cookie_keys: cookie_keys::Prepared,
+    snapshot: Snapshot,
+}
+
 impl Controller {
     /// Runs `config` instead of what runs now.
     ///
     /// # Errors
     /// When something it names cannot be used; then nothing has changed.
     pub(super) fn apply(&mut self, config: &Config) -> Result<Generation, Rejected> {
+        let ready = self.prepare(config)?;
+        Ok(self.commit(ready))
+    }
+
+    /// Everything that can fail, touching nothing that is live.
+    pub(crate) fn prepare<'c>(&mut self, config: &'c Config) -> Result<Ready<'c>, Rejected> {
         // What is over has its end before its place is taken.
         self.end_drains(Instant::now());
-        // Prepare: everything that can fail, touching nothing that is live.
         let access_log = self.access_logs.prepare(&config.load_balancer);
         let access_log = access_log.map_err(Rejected::AccessLog)?;
         let cookie_keys = self.cookie_keys.prepare(config, Timestamp::now())?;
         let plan = self.registry.plan(config, &self.metrics)?;
         let tls = self.tls_settings(config)?;
-        let prepared = self.listeners.prepare(&config.listeners)?;
-        let generation = self.generation.next();
-        let snapshot = self.snapshot(config, &plan, &tls, &prepared, access_log.log());
-        // Commit: nothing below can fail. Members first, rules second: an old rule finds a group's new members
-        // harmless, a new rule would not find an empty group so.
-        let leaving = self.registry.commit(plan);
-        self.cookie_keys.commit(cookie_keys);
-        self.current.store(Arc::new(snapshot));
-        let listeners = config.listeners.iter().zip(&prepared);
+        let listeners = self.listeners.prepare(&config.listeners)?;
+        let snapshot = self.snapshot(config, &plan, &tls, &listeners, access_log.log());
+        Ok(Ready {
+            config,
+            plan,
+            listeners,
+            tls,
+            access_log,
+            cookie_keys,
+            snapshot,
+        })
+    }
+
+    /// Runs what was prepared; this cannot fail.
+    pub(crate) fn commit(&mut self, ready: Ready<'_>) -> Generation {
+        let config = ready.config;
+        // Members first, rules second: an old rule finds a group's new members harmless, a new rule would not find an
+        // empty group so.
+        let leaving = self.registry.commit(ready.plan);
+        self.cookie_keys.commit(ready.cookie_keys);
+        self.current.store(Arc::new(ready.snapshot));
+        let open = ready.listeners.iter().map(Prepared::open);
+        let listeners = config.listeners.iter().zip(open.clone());
         let listeners = listeners
-            .map(|(listener, prepared)| (prepared.open().clone(), listener.protocol))
+            .map(|(listener, open)| (open.clone(), listener.protocol))
             .collect();
-        let ids = prepared.iter().map(|prepared| prepared.open().id);
-        self.tls = ids
-            .zip(tls)
-            .filter_map(|(id, tls)| Some((id, tls?)))
+        let tls = open.zip(ready.tls);
+        self.tls = tls
+            .filter_map(|(open, tls)| Some((open.id, tls?)))
             .collect();
         // Retire: closed listeners and dropped groups end on their own.
-        self.listeners.commit(prepared);
+        self.listeners.commit(ready.listeners);
         self.wake_busy(leaving.iter().map(|leaving| &leaving.target));
-        self.access_logs.commit(access_log);
+        self.access_logs.commit(ready.access_log);
         self.shutdown = config.shutdown;
-        self.generation = generation;
-        self.process.generation.set(generation.0 as f64);
-        let groups = self.registry.groups(config);
+        self.generation = self.generation.next();
+        self.process.generation.set(self.generation.0 as f64);
         self.running.send_replace(Arc::new(Running {
-            generation,
+            generation: self.generation,
             listeners,
-            groups,
+            groups: self.registry.groups(config),
         }));
-        Ok(generation)
+        self.generation
+    }
+
+    /// Ends when every worker has seen what was committed last.
+    pub(crate) fn taken_up(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.listeners.refresh()
     }
 
     /// The TLS settings of each listener, `None` for HTTP. A listener that runs keeps what it has where nothing of it

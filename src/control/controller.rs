@@ -224,7 +224,7 @@ impl Controller {
         Ok(Inheritance { sockets, known })
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.registry.stop();
         self.listeners.stop();
         self.tasks.close();

@@ -148,7 +148,7 @@ impl Controller {
             let _left = reply.send(outcome);
             return;
         }
-        let taken_up = self.listeners.refresh();
+        let taken_up = self.taken_up();
         self.tasks.spawn(async move {
             if timeout(TAKE_UP_LIMIT, taken_up).await.is_err() {
                 tracing::warn!("a worker has not taken up the new configuration yet");

@@ -1,5 +1,6 @@
 //! Why the target groups of a configuration cannot run; nothing was changed.
 
+use crate::model::TargetGroupName;
 use crate::tls;
 
 /// A reason, and where in the configuration it lies.
@@ -18,6 +19,10 @@ pub(crate) enum Problem {
     Tls(#[from] tls::Error),
     #[error("'{path}' cannot be asked for; write a path of visible ASCII that starts with '/'")]
     HealthCheckPath { path: String },
+    #[error(
+        "a rule forwards to target group '{name}', which does not exist; add it, or forward to another"
+    )]
+    NoSuchGroup { name: TargetGroupName },
 }
 
 impl Unusable {

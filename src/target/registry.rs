@@ -187,6 +187,13 @@ impl Registry {
             let planned = self.plan_group(&path, settings, usage, metrics, now)?;
             groups.insert(settings.name.clone(), planned);
         }
+        // A file is checked for this; what an embedding program makes may not be.
+        if let Some(missing) = used.into_iter().find(|name| !groups.contains_key(*name)) {
+            let problem = Problem::NoSuchGroup {
+                name: missing.clone(),
+            };
+            return Err(Unusable::at("listeners".to_owned(), problem));
+        }
         Ok(Plan { groups })
     }
 

@@ -8,7 +8,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
-/// The metrics of one load balancer.
+/// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
+/// counter that vanished and came back at zero would mislead whoever sums it up. Their names come from configurations, so
+/// there are as many as operators ever wrote.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,

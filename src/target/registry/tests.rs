@@ -552,6 +552,16 @@ async fn a_plan_that_fails_says_where_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_rule_without_its_group_is_refused() {
+    let mut house = house();
+    let mut config = config(vec![group("app", &["10.0.0.1"])]);
+    config.target_groups.clear();
+    let error = house.registry.plan(&config, &house.metrics).unwrap_err();
+    assert_eq!(error.path, "listeners");
+    assert!(error.to_string().contains("target group 'app'"));
+}
+
+#[tokio::test]
 async fn connections_stay_while_the_bundle_of_roots_holds_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
