@@ -1,11 +1,18 @@
 //! A hatch into private rooms for fuzz targets, benches and the test against another parser. Promises nothing to
 //! anyone else.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use http::Method;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use smallvec::SmallVec;
+use tokio::runtime::Runtime;
 
+use crate::config;
+use crate::control::Controller;
+use crate::handover::Inheritance;
 use crate::http1::{
     self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
 };
@@ -122,4 +129,74 @@ pub fn reread_stays(content: &[u8]) -> Option<Vec<u8>> {
     let mut written = SmallVec::new();
     Stays::read(content)?.write(&mut written);
     Some(written.to_vec())
+}
+
+/// A load balancer whose configuration is changed step by step.
+#[derive(Debug)]
+pub struct Changing {
+    runtime: Runtime,
+    controller: Controller,
+}
+
+/// How long each step of a change took.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// From text to model, every check included.
+    pub read: Duration,
+    /// From model to what runs.
+    pub prepare: Duration,
+    /// The change itself.
+    pub commit: Duration,
+    /// Until every worker has seen it.
+    pub taken_up: Duration,
+}
+
+impl Changing {
+    /// Runs this configuration; panics where it is refused.
+    pub fn start(text: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let controller = runtime.block_on(async {
+            let (config, _warnings) = read(text);
+            let started = Controller::start(&config, None, Inheritance::default());
+            started.expect("a configuration that runs").0
+        });
+        Self {
+            runtime,
+            controller,
+        }
+    }
+
+    /// Runs this one instead; panics where it is refused.
+    pub fn change(&mut self, text: &str) -> Steps {
+        let controller = &mut self.controller;
+        self.runtime.block_on(async {
+            let start = Instant::now();
+            let (config, _warnings) = read(text);
+            let read = start.elapsed();
+            let ready = controller.prepare(&config);
+            let ready = ready.expect("a configuration that runs");
+            let prepare = start.elapsed() - read;
+            controller.commit(ready);
+            let commit = start.elapsed() - read - prepare;
+            controller.taken_up().await;
+            Steps {
+                read,
+                prepare,
+                commit,
+                taken_up: start.elapsed() - read - prepare - commit,
+            }
+        })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        self.runtime.block_on(self.controller.stop());
+    }
+}
+
+fn read(text: &str) -> (crate::model::Config, Vec<config::Problem>) {
+    config::parse(text, Path::new("bench.yaml")).expect("a configuration without errors")
 }
