@@ -317,23 +317,33 @@ async fn what_began_before_an_upgrade_ends_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_stay_with_their_targets() {
+    sessions_outlive_upgrades("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_no_file_has_are_handed_over() {
+    let nowhere = "load_balancer: { cookie_keys: { path: nowhere/cookie.keys } }\n";
+    let process = sessions_outlive_upgrades(nowhere).await;
+    assert!(!process.folder.path().join("nowhere").exists());
+}
+
+/// Sessions of two targets, through two upgrades.
+async fn sessions_outlive_upgrades(load_balancer: &str) -> Process {
     let targets = [Target::named("one").await, Target::named("other").await];
     let addresses = targets.each_ref().map(|target| target.address);
     let config = config_text(&[HTTP], &addresses).replace(
         "    protocol: HTTP\n",
         "    protocol: HTTP\n    stickiness: { type: lb_cookie, duration: 1d }\n",
     );
+    let config = format!("{load_balancer}{config}");
     let process = Process::start(&config, |_, _| {});
     let address = process.listeners(1).await[0];
     healthy(&process, 2).await;
     let mut sessions = Vec::new();
     for _ in 0..2 {
         let (head, name) = Conversation::to(address).await.ask(GET).await;
-        let cookie = header(&head, "set-cookie")
-            .unwrap()
-            .split(';')
-            .next()
-            .unwrap();
+        let cookie = header(&head, "set-cookie").unwrap();
+        let cookie = cookie.split(';').next().unwrap();
         sessions.push((cookie.to_owned(), name));
     }
 
@@ -346,6 +356,7 @@ async fn sessions_stay_with_their_targets() {
             assert_eq!(answered, *name);
         }
     }
+    process
 }
 
 /// Puts a shell script where a binary is.
