@@ -16,7 +16,12 @@ SLOW_CASES = ["9.*", "12.*", "13.*"]
 #: Longest that one way may take, in seconds.
 LIMIT = 3600
 
-RUN = "import sys; sys.argv = ['wstest', '-m', 'fuzzingclient', '-s', 'spec.json']; from autobahntestsuite.wstest import run; run()"
+#: What its command would do, without the folder of scripts that it needs to be found in.
+RUN = """import sys
+from autobahntestsuite.wstest import run
+sys.argv[1:] = ["-m", "fuzzingclient", "-s", "spec.json"]
+run()
+"""
 
 
 def play(checks, started, python2, root, name, *cases):
@@ -58,8 +63,9 @@ def client(started, python2, root, way, url, cases):
         "exclude-agent-cases": {},
     }
     (folder / "spec.json").write_text(json.dumps(spec))
+    (folder / "cases.py").write_text(RUN)
     environment = {"LD_LIBRARY_PATH": f"{root}/usr/lib/{platform.machine()}-linux-gnu"}
-    return started.start(["env", "-C", folder, "nice", python2, "-c", RUN], name=folder.name, environment=environment)
+    return started.start(["env", "-C", folder, "nice", python2, "cases.py"], name=folder.name, environment=environment)
 
 
 def results(started, process, way):
