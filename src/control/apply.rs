@@ -135,7 +135,7 @@ impl Controller {
         let config = ready.config;
         // Members first, rules second: an old rule finds a group's new members harmless, a new rule would not find an
         // empty group so.
-        let leaving = self.registry.commit(ready.plan);
+        let moved = self.registry.commit(ready.plan);
         self.cookie_keys.commit(ready.cookie_keys);
         self.current.store(Arc::new(ready.snapshot));
         let open = ready.listeners.iter().map(Prepared::open);
@@ -149,7 +149,8 @@ impl Controller {
             .collect();
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(ready.listeners);
-        self.wake_busy(leaving.iter().map(|leaving| &leaving.target));
+        let left = moved.left.iter().map(|leaving| &leaving.target);
+        self.wake_busy(left.chain(&moved.back));
         self.access_logs.commit(ready.access_log);
         self.shutdown = config.shutdown;
         self.generation = self.generation.next();

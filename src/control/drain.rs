@@ -35,7 +35,12 @@ impl Controller {
     /// Brings a target back.
     pub(super) fn undrain(&mut self, group: &str, target: &str, reply: Reply) {
         let outcome = self.registry.undrain(group, target, Instant::now());
-        let _left = reply.send(outcome.map(|steered| status(&steered, None)));
+        let outcome = outcome.map(|steered| {
+            // Whoever was told of an end is told that it is off.
+            self.wake_busy([&steered.target]);
+            status(&steered, None)
+        });
+        let _left = reply.send(outcome);
     }
 
     /// Ends what is over, requests in progress included.

@@ -81,6 +81,15 @@ pub(crate) struct Leaving {
     pub(crate) until: Instant,
 }
 
+/// What a change did to requests in progress.
+#[derive(Debug, Default)]
+pub(crate) struct Committed {
+    /// Targets that leave now.
+    pub(crate) left: Vec<Leaving>,
+    /// Targets that are back before their time was over.
+    pub(crate) back: Vec<Arc<Target>>,
+}
+
 /// The target groups of a configuration, ready to run. Dropping it changes nothing.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -364,38 +373,37 @@ impl Registry {
         self.inherited.get(&key)
     }
 
-    /// Runs what was planned; this cannot fail. Gives the targets that leave now. Must be called on the control
-    /// runtime, where checks and look-ups run.
-    pub(crate) fn commit(&mut self, plan: Plan) -> Vec<Leaving> {
+    /// Runs what was planned; this cannot fail. Must be called on the control runtime, where checks and look-ups run.
+    pub(crate) fn commit(&mut self, plan: Plan) -> Committed {
         self.commit_at(plan, Instant::now())
     }
 
-    fn commit_at(&mut self, plan: Plan, now: Instant) -> Vec<Leaving> {
+    fn commit_at(&mut self, plan: Plan, now: Instant) -> Committed {
         self.inherited.clear();
         let mut before = std::mem::take(&mut self.live);
-        let mut left = Vec::new();
+        let mut committed = Committed::default();
         for (name, planned) in plan.groups {
             let before = before.remove(&name);
-            let live = self.commit_group(planned, before, &mut left, now);
+            let live = self.commit_group(planned, before, &mut committed, now);
             self.live.insert(name, live);
         }
         for (name, live) in before {
             live.group.close();
             let drains = self.drains.remove(&name).unwrap_or_default();
             let gone = leave(&live.group, live.targets, &drains, now);
-            left.extend(gone.iter().cloned());
+            committed.left.extend(gone.iter().cloned());
             self.leaving.entry(name).or_default().extend(gone);
         }
         // Another process may have had groups that are not here.
         self.drains.retain(|name, _| self.live.contains_key(name));
-        left
+        committed
     }
 
     fn commit_group(
         &mut self,
         planned: PlannedGroup,
         before: Option<Live>,
-        left: &mut Vec<Leaving>,
+        committed: &mut Committed,
         now: Instant,
     ) -> Live {
         let group = planned.group;
@@ -416,7 +424,10 @@ impl Registry {
             let drain = drains.get(&target.key);
             if drain.is_none() {
                 target.change_health(|health| health.placed(group.usage(), now));
-                target.outstanding.go_on();
+                if target.outstanding.ends_at().is_some() {
+                    target.outstanding.go_on();
+                    committed.back.push(Arc::clone(&target));
+                }
             }
             let care = match known.remove(&target.key) {
                 Some(live) if same && Arc::ptr_eq(&live.target, &target) => live.care,
@@ -445,7 +456,7 @@ impl Registry {
         if !leaving.is_empty() {
             self.leaving.insert(group.name().clone(), leaving);
         }
-        left.extend(gone);
+        committed.left.extend(gone);
         Live {
             group,
             tls: planned.tls,

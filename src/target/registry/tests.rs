@@ -64,7 +64,7 @@ impl House {
             .registry
             .plan_at(&config(groups), &self.metrics, self.now)
             .unwrap();
-        self.registry.commit_at(plan, self.now)
+        self.registry.commit_at(plan, self.now).left
     }
 
     fn group(&self, name: &str) -> Arc<Group> {
