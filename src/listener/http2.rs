@@ -57,6 +57,7 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
     let alarm = Alarm::new();
     let usage = Rc::new(Usage {
         active: Cell::new(0),
+        is_used: Cell::new(false),
         last: Cell::new(worker::now()),
     });
     let streams = Local {
@@ -88,7 +89,7 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
                 if let Poll::Ready(_outcome) = connection.as_mut().poll(cx) {
                     return Poll::Ready(Ended::ByClient);
                 }
-                if front.is_to_close(&front.listener()) {
+                if is_to_go(&front, &usage) {
                     Poll::Ready(Ended::ByUs)
                 } else {
                     Poll::Pending
@@ -100,9 +101,21 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
         return;
     }
     connection.as_mut().graceful_shutdown();
-    // Streams that run go on; a connection without any ends here.
+    // Streams that run go on; a connection without any ends when its client has heard that it is to go.
+    let told = worker::now();
     let going = |cx: &mut Context<'_>| connection.as_mut().poll(cx).map(drop);
-    alarm.while_active(GOAWAY_GRACE, quiet_since, going).await;
+    let since = || quiet_since().max(told);
+    alarm.while_active(GOAWAY_GRACE, since, going).await;
+}
+
+/// Whether a connection is told to go. One that was just opened is about to be used: if it may, it is told with its
+/// first answer, since clients do not expect to be turned away before they have asked.
+fn is_to_go(front: &Front, usage: &Usage) -> bool {
+    let listener = front.listener();
+    match usage.is_used.get() {
+        true => front.is_to_close(&listener),
+        false => front.ends_idle() || front.expires(&listener) <= worker::now(),
+    }
 }
 
 enum Ended {
@@ -183,6 +196,8 @@ async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration) {
 #[derive(Debug)]
 struct Usage {
     active: Cell<u32>,
+    /// Whether there has been any stream.
+    is_used: Cell<bool>,
     last: Cell<Instant>,
 }
 
@@ -192,6 +207,7 @@ struct InUse(Rc<Usage>);
 
 impl InUse {
     fn begin(usage: &Rc<Usage>) -> Self {
+        usage.is_used.set(true);
         usage.active.set(usage.active.get() + 1);
         Self(Rc::clone(usage))
     }

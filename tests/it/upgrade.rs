@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use crate::process::{BINARY, Process, config_text, is_alive, verb};
 use crate::scene::{
@@ -26,6 +29,29 @@ async fn start(targets: &[&Target]) -> (Process, SocketAddr) {
     let address = process.listeners(1).await[0];
     healthy(&process, targets.len()).await;
     (process, address)
+}
+
+/// The same with one HTTPS listener.
+async fn start_secure(authority: &Authority, targets: &[&Target]) -> (Process, SocketAddr) {
+    let (certificate, key) = authority.sign(&["web.example"]).pem();
+    let config = config(targets).replace(HTTP, HTTPS);
+    let process = Process::start(&config, |_, folder| {
+        std::fs::write(folder.join("web.pem"), certificate).unwrap();
+        std::fs::write(folder.join("web.key"), key).unwrap();
+    });
+    let address = process.listeners(1).await[0];
+    healthy(&process, targets.len()).await;
+    (process, address)
+}
+
+/// Waits until so many connections are accepted.
+async fn connections(process: &Process, count: usize) {
+    soon("all are accepted", async {
+        while process.status().await.listeners[0].connections < count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
 }
 
 fn config(targets: &[&Target]) -> String {
@@ -287,12 +313,7 @@ async fn what_began_before_an_upgrade_ends_whole() {
     let mut idle = Conversation::to(address).await;
     assert_eq!(idle.get("/").await, "web");
     let mut silent = Conversation::to(address).await;
-    soon("all are accepted", async {
-        while process.status().await.listeners[0].connections < 3 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
+    connections(&process, 3).await;
     let old = process.id();
 
     process.upgrade().await;
@@ -311,7 +332,7 @@ async fn what_began_before_an_upgrade_ends_whole() {
     until("the new one has ended", || !is_alive(process.id())).await;
     let admin = process.admin().await.parse::<SocketAddr>().unwrap();
     for address in [address, admin] {
-        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+        assert!(TcpStream::connect(address).await.is_err());
     }
 
     assert!(is_alive(old));
@@ -319,6 +340,30 @@ async fn what_began_before_an_upgrade_ends_whole() {
     assert_eq!(soon("the rest", slow.body(10)).await, b"five!five.");
     drop(slow);
     assert_eq!(process.end().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_just_come_is_answered() {
+    let target = Target::named("web").await;
+    let authority = Authority::new();
+    let (process, address) = start_secure(&authority, &[&target]).await;
+    let http2 = http2(address, &authority).await;
+    let silent = TcpStream::connect(address).await.unwrap();
+    connections(&process, 2).await;
+
+    process.upgrade().await;
+
+    // Both are the old process's, which greets and answers them.
+    let tls = TlsConnector::from(Arc::new(authority.client(&[])));
+    let name = ServerName::try_from("web.example").unwrap();
+    let greeted = soon("a handshake", tls.connect(name, silent)).await;
+    let (head, body) = Conversation::over(greeted.unwrap()).ask(GET).await;
+    assert_eq!(
+        (header(&head, "connection"), &*body),
+        (Some("close"), "web")
+    );
+    assert_eq!(http2.get("/").await, (200, "web".to_owned()));
+    soon("told to go", http2.connection).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
