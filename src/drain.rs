@@ -54,9 +54,10 @@ impl Drain {
         worker::wake_all();
     }
 
-    /// Tells when those that go on will be ended.
+    /// Tells when those that go on will be ended. Told twice, the earlier end holds.
     pub(crate) fn end_at(&self, until: Instant) {
-        self.until.set(Some(until));
+        let earlier = self.until.get().map_or(until, |known| known.min(until));
+        self.until.set(Some(earlier));
     }
 
     /// When connections that still go on will be ended; `None` while nobody has said so.

@@ -53,11 +53,17 @@ pub(crate) struct Listener {
     pub(crate) cookie_keys: Arc<ArcSwap<Keys>>,
     pub(crate) idle_timeout: Duration,
     pub(crate) client_keep_alive: Duration,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// Where exchanges are counted and recorded. A tunnel keeps this alone, and not the generation that it began in.
+#[derive(Debug)]
+pub(crate) struct Ledger {
     pub(crate) metrics: ListenerMetrics,
     pub(crate) access_log: Option<AccessLog>,
 }
 
-impl Listener {
+impl Ledger {
     /// Counts and records an exchange that has come to its end.
     pub(crate) fn finish(&self, exchange: &mut Exchange) {
         exchange.finished = Some(exchange.moment());

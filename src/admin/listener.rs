@@ -44,6 +44,7 @@ pub(crate) fn adopt(admin: AdminSocket) -> io::Result<Bound> {
                 device_and_inode: device_and_inode(&path)?,
                 path,
                 removed_by: admin.file,
+                door: Door::StillTheirs,
             };
             Ok(Bound::Unix(UnixListener::from_std(listener)?, file))
         }
@@ -88,6 +89,14 @@ impl Bound {
         })
     }
 
+    /// Answers from now on, and so takes the socket file away in the end where that is this process's affair.
+    pub(super) fn take_over(&mut self) {
+        match self {
+            Self::Tcp(..) => {}
+            Self::Unix(_, file) => file.door = Door::Ours,
+        }
+    }
+
     /// Leaves a socket file where it is: another process answers there.
     pub(super) fn leave_file(&mut self) {
         match self {
@@ -110,11 +119,20 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
     removed_by: handover::SocketFile,
+    door: Door,
+}
+
+/// Who answers at a socket file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Ours,
+    /// The process that is to be replaced. Should that come to nothing, it needs its file.
+    StillTheirs,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = self.removed_by == handover::SocketFile::Ours;
+        let ours = self.removed_by == handover::SocketFile::Ours && self.door == Door::Ours;
         if ours && device_and_inode(&self.path).is_ok_and(|there| there == self.device_and_inode) {
             // If it cannot be removed, the next start finds it abandoned.
             let _ = fs::remove_file(&self.path);
@@ -141,6 +159,7 @@ fn bind_socket_file(path: &Path) -> io::Result<Bound> {
         path: path.to_owned(),
         device_and_inode: device_and_inode(path)?,
         removed_by: handover::SocketFile::Ours,
+        door: Door::Ours,
     };
     // Before `listen`, when nobody can connect yet: the file is never open to others, whatever the umask is.
     fs::set_permissions(path, Permissions::from_mode(SOCKET_FILE_MODE))?;

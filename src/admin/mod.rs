@@ -73,6 +73,7 @@ impl Closing {
 
 /// Answers at the door until it is closed, then ends every connection and returns.
 pub(crate) async fn serve(mut listener: Bound, control: WeakControl, closing: Closing) {
+    listener.take_over();
     let stop = &closing.stop;
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

@@ -26,7 +26,7 @@ pub use crate::control::{
 
 use crate::admin;
 use crate::config::{File, Problems};
-use crate::control::{self, Control, Controller, Refused, Rejected, View};
+use crate::control::{self, Control, Controller, Leaving, Refused, Rejected, View};
 use crate::handover::{AdminSocket, Inheritance};
 use crate::model::{AdminAddress, Config, Generation};
 
@@ -272,13 +272,13 @@ impl Running {
     }
 
     /// Everything that another process needs to go on here; nothing changes.
-    fn leave(&self) -> impl Future<Output = io::Result<Inheritance>> + use<> {
+    fn leave(&self) -> impl Future<Output = io::Result<(Inheritance, Leaving)>> + use<> {
         let admin = self.admin.socket.as_ref().map(AdminSocket::try_clone);
         let control = self.control.clone();
         async move {
-            let mut left = control.leave().await?;
+            let (mut left, leaving) = control.leave().await?;
             left.sockets.admin.extend(admin.transpose()?);
-            Ok(left)
+            Ok((left, leaving))
         }
     }
 

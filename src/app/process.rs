@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{Error, Running, Source, start_held};
-use crate::control::{Answer, Finished, NotReplaced, Questions};
+use crate::control::{Answer, Finished, Leaving, NotReplaced, Questions};
 use crate::handover::{
     self, Failed, Inheritance, Predecessor, Program, Sockets, Successor, Waiting,
 };
@@ -284,9 +284,10 @@ fn lost(lost: handover::Lost) -> Error {
 /// Starts another process and lets it serve.
 async fn upgrade(
     program: Program,
-    left: impl Future<Output = io::Result<Inheritance>>,
+    left: impl Future<Output = io::Result<(Inheritance, Leaving)>>,
 ) -> Result<u32, Failed> {
-    let left = left.await.map_err(Failed::Leave)?;
+    // Until it is done, one way or the other, nothing changes here that the successor would not know.
+    let (left, _leaving) = left.await.map_err(Failed::Leave)?;
     let successor = Successor::start(&program, &left).await?;
     successor.take_over().await
 }

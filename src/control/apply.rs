@@ -13,7 +13,7 @@ use crate::listener::{BindError, Prepared};
 use crate::message::headers::Forwarding;
 use crate::model::{Config, Generation, Protocol};
 use crate::rule::Rules;
-use crate::snapshot::{Listener, Snapshot};
+use crate::snapshot::{Ledger, Listener, Snapshot};
 use crate::target::{Plan, Unusable};
 use crate::telemetry::AccessLog;
 use crate::tls;
@@ -218,8 +218,10 @@ impl Controller {
                         cookie_keys: self.cookie_keys.in_use(),
                         idle_timeout: config.load_balancer.idle_timeout,
                         client_keep_alive: config.load_balancer.client_keep_alive,
-                        metrics: self.metrics.listener(port, listener.protocol),
-                        access_log: access_log.cloned(),
+                        ledger: Arc::new(Ledger {
+                            metrics: self.metrics.listener(port, listener.protocol),
+                            access_log: access_log.cloned(),
+                        }),
                     };
                     (prepared.open().id, Arc::new(running))
                 });

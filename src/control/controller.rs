@@ -1,12 +1,14 @@
 //! The one task that owns what runs: it takes one event at a time. What each event does is said in files of its own.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
@@ -17,7 +19,7 @@ use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
 use super::reload::Fixed;
 use super::status::LastReload;
-use super::{Event, Readiness, Refused, Running, View};
+use super::{Event, Leaving, Readiness, Refused, Running, View};
 use crate::config::{File, LOOK_EVERY};
 use crate::handover::{Inheritance, Known, Sockets};
 use crate::listener::Listeners;
@@ -48,6 +50,8 @@ pub(crate) struct Controller {
     pub(super) last_reload: watch::Sender<Option<Arc<LastReload>>>,
     pub(super) shutdown: Shutdown,
     pub(super) ending: Ending,
+    /// Closed once nobody prepares to take over.
+    leaving: Option<oneshot::Receiver<Infallible>>,
     pub(super) running: watch::Sender<Arc<Running>>,
     pub(super) readiness: watch::Sender<Readiness>,
     /// Checks and look-ups of targets.
@@ -119,6 +123,7 @@ impl Controller {
             last_reload,
             shutdown: config.shutdown,
             ending: Ending::default(),
+            leaving: None,
             running,
             readiness,
             tasks,
@@ -160,7 +165,8 @@ impl Controller {
                     let _left = reply.send(self.open());
                 }
                 Event::Leave(reply) => {
-                    let _left = reply.send(self.leave());
+                    let left = self.leave();
+                    let _left = reply.send(left);
                 }
                 Event::GiveWay(closed, reply) => self.give_way(closed, reply),
                 Event::Stop => break,
@@ -178,6 +184,10 @@ impl Controller {
                 () = until(self.due()) => self.tend(Instant::now()),
                 _ = looks.tick() => {
                     self.access_logs.forget_finished();
+                    // A file that changes now is the affair of whoever takes over, or is looked at when nobody does.
+                    if self.is_settled() {
+                        continue;
+                    }
                     self.cookie_keys.look(Timestamp::now(), Instant::now());
                     if self.file.as_mut().is_some_and(File::has_changed) {
                         let (reply, _nobody) = oneshot::channel();
@@ -211,7 +221,7 @@ impl Controller {
     }
 
     /// Everything that another process needs to go on where this one is.
-    fn leave(&self) -> io::Result<Inheritance> {
+    fn leave(&mut self) -> io::Result<(Inheritance, Leaving)> {
         let sockets = Sockets {
             listeners: self.listeners.leave()?,
             admin: Vec::new(),
@@ -221,7 +231,21 @@ impl Controller {
             targets: self.registry.known(Instant::now()),
             cookie_keys: self.cookie_keys.known(),
         };
-        Ok(Inheritance { sockets, known })
+        let (held, leaving) = oneshot::channel();
+        self.leaving = Some(leaving);
+        Ok((Inheritance { sockets, known }, Leaving { _held: held }))
+    }
+
+    /// Whether nothing is changed any more, or not while another process prepares to take over.
+    pub(super) fn is_settled(&mut self) -> bool {
+        let held = self
+            .leaving
+            .as_mut()
+            .is_some_and(|leaving| leaving.try_recv() == Err(TryRecvError::Empty));
+        if !held {
+            self.leaving = None;
+        }
+        held || self.is_closing()
     }
 
     pub(crate) async fn stop(self) {

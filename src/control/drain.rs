@@ -16,6 +16,9 @@ pub(super) type Reply = oneshot::Sender<Result<SteeredStatus, Unknown>>;
 impl Controller {
     /// Takes a target out of its group.
     pub(super) fn drain(&mut self, group: &str, target: &str, reply: Reply) {
+        if self.is_settled() {
+            return drop(reply);
+        }
         let outcome = self.registry.drain(group, target, Instant::now());
         let outcome = outcome.map(|steered| {
             self.wake_busy([&steered.target]);
@@ -34,6 +37,9 @@ impl Controller {
 
     /// Brings a target back.
     pub(super) fn undrain(&mut self, group: &str, target: &str, reply: Reply) {
+        if self.is_settled() {
+            return drop(reply);
+        }
         let outcome = self.registry.undrain(group, target, Instant::now());
         let outcome = outcome.map(|steered| {
             // Whoever was told of an end is told that it is off.

@@ -60,6 +60,11 @@ impl Controller {
         }
     }
 
+    /// Whether nothing new is taken any more.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.ending, Ending::Closing)
+    }
+
     pub(super) fn close_when_due(&mut self, now: Instant) {
         match std::mem::take(&mut self.ending) {
             Ending::Announced { until, reply } if until <= now => {

@@ -19,6 +19,7 @@ pub use status::{
     GroupStatus, LastReload, ListenerStatus, ProblemStatus, Status, SteeredStatus, TargetStatus,
 };
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ pub(crate) enum Event {
     /// Accept: everything else is ready.
     Open(oneshot::Sender<Result<(), Refused>>),
     /// Give what another process needs to go on here; nothing changes.
-    Leave(oneshot::Sender<io::Result<Inheritance>>),
+    Leave(oneshot::Sender<io::Result<(Inheritance, Leaving)>>),
     /// Say so, stop accepting some time later, and let requests finish; the answer comes when they have, or when their
     /// time is over.
     Finish(oneshot::Sender<Finished>),
@@ -177,6 +178,12 @@ impl WeakControl {
     }
 }
 
+/// Held while another process prepares to take over.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    _held: oneshot::Sender<Infallible>,
+}
+
 /// A handle to the controller: it asks, and waits for the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
@@ -272,8 +279,9 @@ impl Control {
         self.desk.open()
     }
 
-    /// What another process needs to go on here, but for the admin address.
-    pub(crate) async fn leave(&self) -> io::Result<Inheritance> {
+    /// What another process needs to go on here, but for the admin address. Nothing is changed until the second part is
+    /// dropped: the other process would not hear of it.
+    pub(crate) async fn leave(&self) -> io::Result<(Inheritance, Leaving)> {
         let (reply, answer) = oneshot::channel();
         drop(self.events.send(Event::Leave(reply)).await);
         let stopped = |_| io::Error::other(Refused::Stopped);

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::apply::Rejected;
-use super::finish::Ending;
 use super::status::LastReload;
 use super::{Applied, Controller};
 use crate::config::{Problem, Problems, Severity};
@@ -33,7 +32,7 @@ pub(crate) enum Refused {
     #[error("this load balancer was not started from a file, so there is none to read again")]
     NotFromAFile,
     /// Nothing is changed any more.
-    #[error("the load balancer is stopping")]
+    #[error("the load balancer is stopping, or another process is taking over")]
     Stopped,
 }
 
@@ -71,9 +70,9 @@ impl Controller {
         reply: oneshot::Sender<Result<Applied, Refused>>,
     ) {
         // A change begins here; it has ended when the reply is sent, in `answer`.
-        let outcome = match self.ending {
-            Ending::Closing => Err(Refused::Stopped),
-            Ending::Far | Ending::Announced { .. } => attempt(self),
+        let outcome = match self.is_settled() {
+            true => Err(Refused::Stopped),
+            false => attempt(self),
         };
         match &outcome {
             // Nothing was looked at, so nothing is wrong.
@@ -144,17 +143,33 @@ impl Controller {
         reply: oneshot::Sender<Result<Applied, Refused>>,
     ) {
         // Whoever asked may have left; what was applied stays.
-        if outcome.is_err() {
-            let _left = reply.send(outcome);
-            return;
-        }
+        let mut applied = match outcome {
+            Ok(applied) => applied,
+            Err(refused) => {
+                let _left = reply.send(Err(refused));
+                return;
+            }
+        };
         let taken_up = self.taken_up();
         self.tasks.spawn(async move {
             if timeout(TAKE_UP_LIMIT, taken_up).await.is_err() {
-                tracing::warn!("a worker has not taken up the new configuration yet");
+                let late = late();
+                log_problem(&late);
+                applied.warnings.push(late);
             }
-            let _left = reply.send(outcome);
+            let _left = reply.send(Ok(applied));
         });
+    }
+}
+
+/// What is told of a worker that should have looked at the new configuration long ago.
+fn late() -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        place: None,
+        path: "workers".to_owned(),
+        message: "a worker has not taken up the new configuration yet".to_owned(),
+        remedy: "ask for the status again; if it stays so, restart".to_owned(),
     }
 }
 

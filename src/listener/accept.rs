@@ -122,7 +122,7 @@ fn spawn(
     open: &Arc<AtomicUsize>,
     load: Counted,
 ) {
-    let counted = (Open::count(open, &place.listener().metrics), load);
+    let counted = (Open::count(open, &place.listener().ledger.metrics), load);
     let place_of_one = Rc::clone(place);
     place.drain.spawn(async move {
         connection::serve(tcp, peer, place_of_one).await;

@@ -114,7 +114,7 @@ impl Front {
 
     /// A record of the request that begins now; the wall clock is read only for those who will read it.
     pub(super) fn begin(&self, kind: Kind, listener: &Listener) -> Exchange {
-        let started_at = match listener.access_log {
+        let started_at = match listener.ledger.access_log {
             Some(_) => SystemTime::now(),
             None => SystemTime::UNIX_EPOCH,
         };
@@ -258,7 +258,7 @@ async fn handshake(
         Some(Greeting::None) => return None,
         None => {}
     }
-    listener.metrics.tls_errors.increment(1);
+    listener.ledger.metrics.tls_errors.increment(1);
     None
 }
 

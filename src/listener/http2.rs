@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::message::{
     self, Body, Broken, Error, Exchange, Http2Body, Kind, Outstanding, Request, Response, Size,
 };
 use crate::proxy;
+use crate::snapshot::Ledger;
 use crate::tls::Stream;
 use crate::worker::{self, Alarm};
 
@@ -162,7 +164,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
         match self.next.take() {
             Next::Stream => {
                 let period = self.front.idle_timeout() + LAST_RESORT;
-                self.tasks.spawn_local(while_it_moves(stream, period));
+                let next = Rc::clone(&self.next);
+                self.tasks.spawn_local(while_it_moves(stream, period, next));
             }
             Next::TunnelEnd => drop(self.tasks.spawn_local(stream)),
         }
@@ -171,7 +174,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
 
 /// Runs a stream to its end, or resets it when nothing has woken it for `period`: then its client has stopped taking
 /// the answer, which hyper waits for without end.
-async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration) {
+async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration, next: Rc<Cell<Next>>) {
     let mut stream = pin!(stream);
     let moved = Cell::new(worker::now());
     let alarm = Alarm::new();
@@ -183,6 +186,8 @@ async fn while_it_moves(stream: impl Future<Output = ()>, period: Duration) {
                 // Woken by the alarm it has not moved.
                 let in_time = worker::now() < moved.get() + period;
                 let outcome = stream.as_mut().poll(cx);
+                // What was announced and did not come, because its stream was reset, is not the next stream.
+                next.set(Next::Stream);
                 if in_time {
                     moved.set(worker::now());
                 }
@@ -232,7 +237,7 @@ async fn answer(
     let exchange = front.begin(Kind::H2, &listener);
     let mut record = Record {
         exchange,
-        listener: Rc::clone(&listener),
+        kept_by: Keeper::Listener(Rc::clone(&listener)),
         outstanding: None,
         received: Rc::default(),
         _stream: stream,
@@ -241,7 +246,7 @@ async fn answer(
     let tunnel = Handshake::begin(&mut request);
     let response = match read(request, tunnel.as_ref(), Rc::clone(&record.received)) {
         Ok(mut request) => {
-            if listener.access_log.is_some() {
+            if listener.ledger.access_log.is_some() {
                 record.exchange.asked(&request);
             }
             let answer = {
@@ -264,7 +269,7 @@ async fn answer(
     let response = match (tunnel, response) {
         (None, response) => response,
         (Some(handshake), response) if handshake.is_agreed(&response) => {
-            return open(handshake, response, record, streams);
+            return open(handshake, response, record, listener.idle_timeout, streams);
         }
         // RFC 8441 §5: any success would tell the client that it has a tunnel.
         (Some(_), response) if response.status.is_success() || is_switch(&response) => {
@@ -337,6 +342,7 @@ fn open(
     handshake: Handshake,
     response: Response,
     mut record: Record,
+    idle_timeout: Duration,
     streams: &Local,
 ) -> http::Response<Outgoing> {
     let Response {
@@ -345,13 +351,17 @@ fn open(
         outstanding,
         ..
     } = response;
-    for ours in [header::SEC_WEBSOCKET_ACCEPT, header::CONNECTION] {
+    for ours in [
+        header::SEC_WEBSOCKET_ACCEPT,
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+    ] {
         headers.remove(ours);
     }
+    record.kept_by = Keeper::Ledger(Arc::clone(record.kept_by.ledger()));
     record.exchange.tunnelled();
     record.exchange.sent_bytes = fields_size(&headers);
     record.outstanding = outstanding;
-    let idle_timeout = record.listener.idle_timeout;
     if let Body::Upgraded(target) = body {
         let (front, upgrade) = (Rc::clone(&streams.front), handshake.upgrade);
         // An idle tunnel keeps no more than it needs.
@@ -475,11 +485,29 @@ fn fields_size(headers: &HeaderMap) -> u64 {
         .sum()
 }
 
+/// Where a record goes.
+#[derive(Debug)]
+enum Keeper {
+    /// Counted up, this costs no other worker anything.
+    Listener(Rc<Current>),
+    /// For a tunnel, which may outlive many generations and shall not keep the one it began in.
+    Ledger(Arc<Ledger>),
+}
+
+impl Keeper {
+    fn ledger(&self) -> &Arc<Ledger> {
+        match self {
+            Self::Listener(listener) => &listener.ledger,
+            Self::Ledger(ledger) => ledger,
+        }
+    }
+}
+
 /// What is recorded when a stream ends, however it ends.
 #[derive(Debug)]
 struct Record {
     exchange: Exchange,
-    listener: Rc<Current>,
+    kept_by: Keeper,
     outstanding: Option<Outstanding>,
     /// Head and body, as they came out of HPACK and frames.
     received: Rc<Cell<u64>>,
@@ -492,7 +520,7 @@ impl Drop for Record {
             proxy::client_gone(&mut self.exchange);
         }
         self.exchange.received_bytes = self.received.get();
-        self.listener.finish(&mut self.exchange);
+        self.kept_by.ledger().finish(&mut self.exchange);
     }
 }
 

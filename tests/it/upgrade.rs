@@ -473,6 +473,14 @@ async fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(exit, Some(1));
     assert!(text.contains("GOPHER"), "{text}");
 
+    // One of which it learns late that it cannot be used: the admin address is in its hands by then.
+    let log = "load_balancer: { access_log: { path: /nowhere/access.log } }\n";
+    process.write(&format!("{log}{config}"));
+    let (exit, text) = upgrade().await;
+    assert_eq!(exit, Some(1));
+    assert!(text.contains("access_log"), "{text}");
+    assert!(file.exists(), "the old process still answers there");
+
     process.write(&config);
     let after = process.status().await;
     assert_eq!(

@@ -46,10 +46,10 @@ pub(super) async fn write(
     }
     let mut head = true;
     let writing = |cx: &mut Context<'_>| loop {
-        if outstanding.as_ref().is_some_and(Outstanding::is_over) {
-            return Poll::Ready(Written::CutShort);
-        }
         if !head {
+            if outstanding.as_ref().is_some_and(Outstanding::is_over) {
+                return Poll::Ready(Written::CutShort);
+            }
             match connection.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Written::ClientGone),

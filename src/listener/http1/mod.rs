@@ -6,6 +6,7 @@ mod answer;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::http1::{
 };
 use crate::message::{self, Body, Client, Exchange, Kind, Outstanding, Request, Response, Size};
 use crate::proxy;
-use crate::snapshot::Listener;
+use crate::snapshot::{Ledger, Listener};
 use crate::worker::{self, Alarm};
 use answer::{Written, agree, write};
 
@@ -108,6 +109,7 @@ struct Through {
     before: Counts,
     idle_timeout: Duration,
     outstanding: Option<Outstanding>,
+    ledger: Arc<Ledger>,
 }
 
 /// Answers request after request, until there has been none for a while.
@@ -165,7 +167,8 @@ async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Nex
             Some(None) => {}
         }
     }
-    let deadline = worker::now() + HEAD_TIMEOUT.min(front.idle_timeout());
+    // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
+    let deadline = worker::refresh_clock() + HEAD_TIMEOUT.min(front.idle_timeout());
     alarm
         .race(deadline, |cx| poll_head(connection, cx, &mut reading))
         .await
@@ -221,7 +224,7 @@ async fn exchange(
     let (mut request, asked) = request(connection, head);
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
-    if listener.access_log.is_some() {
+    if listener.ledger.access_log.is_some() {
         exchange.asked(&request);
     }
     if asked.expectation == Expectation::Continue && connection.body_is_open() {
@@ -269,6 +272,7 @@ async fn exchange(
                         before,
                         idle_timeout,
                         outstanding,
+                        ledger: Arc::clone(&listener.ledger),
                     }));
                 }
                 written => (written, Persistence::Close),
@@ -293,7 +297,7 @@ async fn exchange(
         proxy::client_gone(&mut exchange);
     }
     before.settle(connection, &mut exchange);
-    listener.finish(&mut exchange);
+    listener.ledger.finish(&mut exchange);
     match outcome {
         (Written::CutShort, _) if asked.version == Version::HTTP_10 => {
             // The end of the connection may be the end of the body here; a reset is what shows that it is none.
@@ -319,11 +323,12 @@ async fn tunnel(connection: &Connection, front: &Front, alarm: &Alarm, mut throu
         before,
         idle_timeout,
         outstanding,
+        ledger,
     } = &mut *through;
     let ends_at = || front.tunnel_ends_at(outstanding.as_ref());
     tunnel.run(connection, *idle_timeout, alarm, ends_at).await;
     before.settle(connection, exchange);
-    front.listener().finish(exchange);
+    ledger.finish(exchange);
 }
 
 /// The request that a head begins, its body still on the connection.
@@ -497,7 +502,7 @@ async fn refuse(
     )
     .await;
     before.settle(connection, &mut exchange);
-    listener.finish(&mut exchange);
+    listener.ledger.finish(&mut exchange);
 }
 
 /// Ends a connection on which nothing is on its way to us.
