@@ -6,9 +6,10 @@ use std::time::Duration;
 use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink};
 use serde_json::Value;
 
+use crate::lifecycle::{all_threads, alone};
 use crate::scene::{
     Authority, Content, Conversation, config, group, http, http2, https, read, request, soon,
-    start, until,
+    start, until, workers,
 };
 
 /// Records of a log, as many as are wanted, once they are there.
@@ -74,6 +75,32 @@ async fn heads_and_bodies_are_counted_over_both_http() {
             "the head counts too: {record}"
         );
     }
+}
+
+#[test]
+fn a_log_that_is_replaced_ends_though_nobody_asks_anything() {
+    alone(
+        "access_log::a_log_that_is_replaced_ends_though_nobody_asks_anything",
+        async {
+            let folder = tempfile::tempdir().unwrap();
+            let logged_to = |name: &str| {
+                let mut config = config([http("web")], [group("web", &[])]);
+                config.workers = workers(2);
+                config.load_balancer.access_log = Some(AccessLog {
+                    sink: AccessLogSink::File(folder.path().join(name)),
+                    format: AccessLogFormat::Json,
+                });
+                config
+            };
+            let running = start(logged_to("before.log")).await;
+            running.apply(logged_to("after.log")).await.unwrap();
+            // No worker holds on to the configuration of before.
+            until("one log is open", || {
+                all_threads().filter(|name| name == "access-log").count() == 1
+            })
+            .await;
+        },
+    );
 }
 
 #[tokio::test]

@@ -287,6 +287,30 @@ async fn the_end_is_announced_before_it_begins() {
 }
 
 #[tokio::test]
+async fn nothing_is_changed_once_the_end_has_begun() {
+    let (target, go_on) = slow().await;
+    let running = start(config([http("web")], [group("web", &[target.address])])).await;
+    let (address, door) = (running.listeners()[0], running.admin().clone());
+    let AdminAddress::Tcp(door) = door else {
+        panic!("not on TCP")
+    };
+    let mut client = Conversation::to(address).await;
+    client.say(GET).await;
+    client.head().await.unwrap();
+    let shutdown = tokio::spawn(running.shutdown());
+    until_refused(address).await;
+
+    let mut admin = Conversation::to(door).await;
+    let request = "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (head, body) = admin.ask(request).await;
+
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(body.contains("stopping"), "{body}");
+    go_on.notify_one();
+    soon("the load balancer is down", shutdown).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_end_does_not_wait_for_ever() {
     let (target, _never) = slow().await;
     let mut wanted = config([http("web")], [group("web", &[target.address])]);
