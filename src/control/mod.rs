@@ -211,13 +211,14 @@ impl Control {
 
     /// Applies a configuration whole or not at all; answers when every worker runs it.
     pub(crate) async fn apply(&self, config: Config) -> Result<Applied, Refused> {
-        self.ask(|reply| Event::Apply(Box::new(config), reply))
-            .await
+        let outcome = self.ask(|reply| Event::Apply(Box::new(config), reply));
+        outcome.await.unwrap_or(Err(Refused::Stopped))
     }
 
     /// Reads the file again, and applies it whole or not at all; answers when every worker runs it.
     pub(crate) async fn reload(&self) -> Result<Applied, Refused> {
-        self.ask(Event::Reload).await
+        let outcome = self.ask(Event::Reload);
+        outcome.await.unwrap_or(Err(Refused::Stopped))
     }
 
     /// Takes a target out of its group; `None` when the load balancer has stopped.
@@ -226,14 +227,12 @@ impl Control {
         group: String,
         target: String,
     ) -> Option<Result<SteeredStatus, Unknown>> {
-        let (reply, answer) = oneshot::channel();
-        let event = Event::Drain {
+        self.ask(|reply| Event::Drain {
             group,
             target,
             reply,
-        };
-        drop(self.events.send(event).await);
-        answer.await.ok()
+        })
+        .await
     }
 
     /// Brings a target back; `None` when the load balancer has stopped.
@@ -242,31 +241,25 @@ impl Control {
         group: String,
         target: String,
     ) -> Option<Result<SteeredStatus, Unknown>> {
-        let (reply, answer) = oneshot::channel();
-        let event = Event::Undrain {
+        self.ask(|reply| Event::Undrain {
             group,
             target,
             reply,
-        };
-        drop(self.events.send(event).await);
-        answer.await.ok()
+        })
+        .await
     }
 
-    /// Asks, and waits for the answer. A controller that is gone answers by dropping the reply.
-    async fn ask(
-        &self,
-        event: impl FnOnce(oneshot::Sender<Result<Applied, Refused>>) -> Event,
-    ) -> Result<Applied, Refused> {
+    /// Asks, and waits for the answer. A controller that is gone, or does not answer, drops the reply.
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         drop(self.events.send(event(reply)).await);
-        answer.await.unwrap_or(Err(Refused::Stopped))
+        answer.await.ok()
     }
 
     /// Accepts; everything else is ready.
     pub(crate) async fn open(&self) -> Result<(), Refused> {
-        let (reply, answer) = oneshot::channel();
-        drop(self.events.send(Event::Open(reply)).await);
-        answer.await.unwrap_or(Err(Refused::Stopped))
+        let outcome = self.ask(Event::Open);
+        outcome.await.unwrap_or(Err(Refused::Stopped))
     }
 
     /// Has the process replaced by a newer one; answers when that one serves.
@@ -282,17 +275,13 @@ impl Control {
     /// What another process needs to go on here, but for the admin address. Nothing is changed until the second part is
     /// dropped: the other process would not hear of it.
     pub(crate) async fn leave(&self) -> io::Result<(Inheritance, Leaving)> {
-        let (reply, answer) = oneshot::channel();
-        drop(self.events.send(Event::Leave(reply)).await);
-        let stopped = |_| io::Error::other(Refused::Stopped);
-        answer.await.map_err(stopped)?
+        let stopped = || Err(io::Error::other(Refused::Stopped));
+        self.ask(Event::Leave).await.unwrap_or_else(stopped)
     }
 
     /// Stops as the configuration says: in some time accepting, and with every request, or when their time is over.
     pub(crate) async fn finish(&self) -> Finished {
-        let (reply, answer) = oneshot::channel();
-        drop(self.events.send(Event::Finish(reply)).await);
-        answer.await.unwrap_or(Finished::InPart)
+        self.ask(Event::Finish).await.unwrap_or(Finished::InPart)
     }
 
     /// As `finish`, at once, in favour of another process: idle connections stay until they are asked once more.
