@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -226,6 +227,19 @@ pub(crate) fn wake_all() {
             }
         }
     });
+}
+
+/// Waits for `work`, or gives `None` once it `is_over`. There is no timer here: whoever ends it wakes the task.
+pub(crate) async fn unless_over<T>(
+    mut work: Pin<&mut impl Future<Output = T>>,
+    is_over: impl Fn() -> bool,
+) -> Option<T> {
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending if is_over() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// How often all were woken; who remembers the number sees for the price of a comparison whether to look around.

@@ -139,14 +139,9 @@ impl Front {
     /// Waits for `work`, or gives `None` once the time of a process that is to end is over.
     pub(super) async fn while_it_lasts<T>(
         &self,
-        mut work: Pin<&mut impl Future<Output = T>>,
+        work: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if self.place.drain.is_over() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
+        worker::unless_over(work, || self.place.drain.is_over()).await
     }
 
     /// When a tunnel will be ended, because its target goes or this process does; `None` while neither is in sight.

@@ -1,13 +1,12 @@
 //! A target borrowed for one request. Dropping it gives it back, whatever happened to the request.
 
-use std::future::poll_fn;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::Target;
 use crate::message::Outstanding;
+use crate::worker;
 
 /// One target, counted as having one request more.
 #[derive(Debug)]
@@ -28,14 +27,9 @@ impl Lease {
     /// takes it out wakes the task.
     pub(crate) async fn while_it_lasts<T>(
         &self,
-        mut work: Pin<&mut impl Future<Output = T>>,
+        work: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if self.outstanding.is_over() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
+        worker::unless_over(work, || self.outstanding.is_over()).await
     }
 
     /// Keeps the count alone, for a response whose body still runs.
