@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use http::Method;
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use smallvec::SmallVec;
 use tokio::runtime::Runtime;
@@ -13,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::config;
 use crate::control::Controller;
 use crate::handover::Inheritance;
+use crate::headers::{Headers, Name, Names};
 use crate::http1::{
     self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
 };
@@ -77,8 +77,8 @@ fn read_request(bytes: &[u8]) -> Result<Option<(Request, usize, Persistence)>, M
     }
     let request = Request {
         method: head.method,
-        target: head.target.to_vec(),
-        headers: head.headers,
+        target: head.headers.text(head.target).to_vec(),
+        headers: head.headers.to_map(Names::NONE),
         body,
     };
     Ok(Some((request, length + used, head.persistence)))
@@ -105,10 +105,11 @@ pub fn path_pattern_matches(pattern: &str, path: &[u8]) -> bool {
 
 /// Opens a client's stickiness cookies of every kind, under keys that have sealed none of them. Whether one opens.
 pub fn opens_stickiness_cookie(header: &[u8]) -> bool {
-    let Ok(header) = HeaderValue::from_bytes(header) else {
+    if header.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
         return false;
-    };
-    let headers = HeaderMap::from_iter([(COOKIE, header)]);
+    }
+    let mut headers = Headers::default();
+    headers.append(Name::Cookie, header);
     let Ok(keys) =
         KeyRing::generate(Timestamp::UNIX_EPOCH).and_then(|ring| ring.keys(Timestamp::UNIX_EPOCH))
     else {

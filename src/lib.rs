@@ -6,6 +6,7 @@
 pub mod model; // what the user said
 mod tls; // keys and locks; one stream type, plain or TLS
 mod worker; // threads, clock, alarms
+mod headers; // names and values, where they lie
 mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
 mod message; // what travels
 mod drain; // "finish, please"

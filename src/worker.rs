@@ -13,8 +13,6 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderValue;
-
 /// How coarse the clock is when nothing refreshes it: idle timeouts are whole seconds, a tenth is close enough.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -25,7 +23,7 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
     static EPOCH_SECONDS: Cell<Option<u32>> = const { Cell::new(None) };
-    static DATE: RefCell<Option<(u32, HeaderValue)>> = const { RefCell::new(None) };
+    static DATE: Cell<Option<(u32, [u8; DATE_LEN])>> = const { Cell::new(None) };
     static CALLS: Cell<u32> = const { Cell::new(0) };
     static ALARMS: RefCell<Vec<Weak<Bell>>> = const { RefCell::new(Vec::new()) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -64,18 +62,24 @@ fn read_wall_clock() -> u32 {
     seconds
 }
 
+/// Length of a date as HTTP writes it.
+const DATE_LEN: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+
 /// The value of a Date header (RFC 9110 §5.6.7), made once a second.
-pub(crate) fn date() -> HeaderValue {
+pub(crate) fn date() -> [u8; DATE_LEN] {
     let now = epoch_seconds();
-    DATE.with_borrow_mut(|made| match made {
-        Some((at, date)) if *at == now => date.clone(),
-        made => {
-            let text =
-                httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
-            let date = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-            made.insert((now, date)).1.clone()
-        }
-    })
+    if let Some((at, date)) = DATE.get()
+        && at == now
+    {
+        return date;
+    }
+    let text = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(now.into()));
+    let mut date = [b' '; DATE_LEN];
+    for (byte, letter) in date.iter_mut().zip(text.bytes()) {
+        *byte = letter;
+    }
+    DATE.set(Some((now, date)));
+    date
 }
 
 /// Lends the worker's reading buffer. It holds nothing between two calls, so it must not be lent across an await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderValue};
 
+use crate::headers::Name;
 use crate::message::{Answer, own_response};
 use crate::message::{Request, Response};
 use crate::model;
@@ -14,7 +14,7 @@ use crate::model;
 #[derive(Clone, Debug)]
 pub(crate) struct FixedResponse {
     status: StatusCode,
-    content_type: HeaderValue,
+    content_type: Box<str>,
     content: Bytes,
 }
 
@@ -33,24 +33,18 @@ impl FixedResponse {
         Self {
             status: StatusCode::from_u16(fixed.status_code)
                 .expect("a fixed response has a status of 200 to 599"),
-            content_type: HeaderValue::from_str(&format!("{media_type}; charset=utf-8"))
-                .expect("media types are visible ASCII"),
+            content_type: format!("{media_type}; charset=utf-8").into(),
             content,
         }
     }
 
-    pub(crate) fn respond(&self, request: &Request, date: HeaderValue) -> Response {
+    pub(crate) fn respond(&self, request: &Request, date: &[u8]) -> Response {
         let answer = Answer::to(&request.method);
-        let mut response = own_response(
-            self.status,
-            self.content_type.clone(),
-            &self.content,
-            answer,
-            date,
-        );
+        let mut response =
+            own_response(self.status, &self.content_type, &self.content, answer, date);
         if self.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: not even a length of nothing.
-            response.headers.remove(CONTENT_LENGTH);
+            response.headers.remove(Name::ContentLength);
         }
         response
     }
@@ -90,11 +84,14 @@ mod tests {
         });
         let mut request = Request::for_test("/", "a.com", &[]);
         request.method = method;
-        let date = HeaderValue::from_static("Fri, 02 Jan 2026 03:04:05 GMT");
+        let date = b"Fri, 02 Jan 2026 03:04:05 GMT";
         let response = fixed.respond(&request, date);
         assert_eq!(response.status.as_u16(), status_code);
         let headers = response.headers.iter();
-        let headers = headers.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+        let headers = headers.map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+        });
         (headers.collect(), response.body)
     }
 

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::Hop;
 use super::groups::Groups;
 use super::session::Session;
+use crate::headers::Name;
 use crate::http1::{self, Malformed};
 use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
 use crate::model::{self, TargetGroupName};
@@ -58,7 +59,7 @@ impl Forward {
         let random = [fastrand::u64(..), fastrand::u64(..)];
         headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
         if exchange.is_kept() {
-            exchange.trace_id = headers::trace_id(request);
+            exchange.trace_id = request.headers.get(Name::XAmznTraceId).map(Into::into);
         }
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;

@@ -75,11 +75,11 @@ impl Actions {
             Terminal::Forward(forward) => forward.run(request, hop, exchange).await,
             Terminal::FixedResponse(fixed) => {
                 exchange.action = message::Action::FixedResponse;
-                Ok(fixed.respond(request, worker::date()))
+                Ok(fixed.respond(request, &worker::date()))
             }
             Terminal::Redirect(redirect) => {
                 exchange.action = message::Action::Redirect;
-                redirect.respond(request, hop.client, worker::date())
+                redirect.respond(request, hop.client, &worker::date())
             }
         }
     }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{HeaderValue, LOCATION};
 
+use crate::headers::Name;
 use crate::message::{Answer, HTML, own_response, page};
 use crate::message::{Client, Error, Request, Response};
 use crate::model;
@@ -45,20 +45,19 @@ impl Redirect {
         &self,
         request: &Request,
         client: &Client,
-        date: HeaderValue,
+        date: &[u8],
     ) -> Result<Response, Error> {
         let location = self.location(request, client)?;
         let answer = Answer::to(&request.method);
         let mut response = own_response(self.status, HTML, &self.page, answer, date);
-        response.casing.remember(&LOCATION, b"Location");
-        response.headers.append(LOCATION, location);
+        response.headers.append(Name::Location, &location);
         Ok(response)
     }
 
     /// ALB always names the port, also where it is the scheme's own.
-    fn location(&self, request: &Request, client: &Client) -> Result<HeaderValue, Error> {
+    fn location(&self, request: &Request, client: &Client) -> Result<Vec<u8>, Error> {
         let asked = Asked::of(request, client)?;
-        let mut location = Vec::with_capacity(request.target.len() + 128);
+        let mut location = Vec::with_capacity(request.target().len() + 128);
         let protocol = match self.protocol {
             Some(model::Protocol::Http) => "http",
             Some(model::Protocol::Https) => "https",
@@ -79,8 +78,10 @@ impl Redirect {
         if location.len() > LOCATION_SIZE_MAX {
             return Err(Error::RedirectTooLong);
         }
-        HeaderValue::from_maybe_shared(Bytes::from(location))
-            .map_err(|_| Error::MalformedRequest("bytes that no header can hold"))
+        if location.iter().any(|byte| byte.is_ascii_control()) {
+            return Err(Error::MalformedRequest("bytes that no header can hold"));
+        }
+        Ok(location)
     }
 }
 
@@ -221,8 +222,8 @@ mod tests {
         }
     }
 
-    fn date() -> HeaderValue {
-        HeaderValue::from_static("Fri, 02 Jan 2026 03:04:05 GMT")
+    fn date() -> &'static [u8] {
+        b"Fri, 02 Jan 2026 03:04:05 GMT"
     }
 
     fn respond(redirect: &model::Redirect, request: &Request) -> Result<Response, Error> {
@@ -235,7 +236,7 @@ mod tests {
         authority: &'static str,
     ) -> String {
         let response = respond(redirect, &Request::for_test(target, authority, &[])).unwrap();
-        response.headers[LOCATION].to_str().unwrap().to_owned()
+        response.headers.line("Location").unwrap().to_owned()
     }
 
     fn to_https() -> model::Redirect {
@@ -279,7 +280,10 @@ mod tests {
         let response = Redirect::build(&elsewhere)
             .respond(&Request::for_test("/", "a.com", &[]), &https, date())
             .unwrap();
-        assert_eq!(response.headers[LOCATION], "https://b.com:8443/");
+        assert_eq!(
+            response.headers.line("Location"),
+            Some("https://b.com:8443/")
+        );
     }
 
     #[test]
@@ -316,7 +320,7 @@ mod tests {
             ("[2001:db8::1]:80", "https://[2001:db8::1]:443/x"),
         ] {
             let response = Redirect::build(&to_https()).respond(&request, &client(local), date());
-            assert_eq!(response.unwrap().headers[LOCATION], expected);
+            assert_eq!(response.unwrap().headers.line("Location"), Some(expected));
         }
     }
 
@@ -328,16 +332,21 @@ mod tests {
         let headers: Vec<_> = response
             .headers
             .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .map(|(name, value)| {
+                (
+                    str::from_utf8(name).unwrap(),
+                    str::from_utf8(value).unwrap(),
+                )
+            })
             .collect();
         assert_eq!(
             headers,
             [
-                ("server", "awselb/2.0"),
-                ("date", "Fri, 02 Jan 2026 03:04:05 GMT"),
-                ("content-type", "text/html"),
-                ("content-length", "134"),
-                ("location", "https://a.com:443/"),
+                ("Server", "awselb/2.0"),
+                ("Date", "Fri, 02 Jan 2026 03:04:05 GMT"),
+                ("Content-Type", "text/html"),
+                ("Content-Length", "134"),
+                ("Location", "https://a.com:443/"),
             ]
         );
         request.method = Method::HEAD;
@@ -346,17 +355,17 @@ mod tests {
             ..to_https()
         };
         let response = respond(&found, &request).unwrap();
-        assert_eq!(response.headers["content-length"], "110");
+        assert_eq!(response.headers.line("Content-Length"), Some("110"));
         assert!(matches!(response.body, Body::Empty));
     }
 
     #[test]
     fn location_past_8_kib_is_refused() {
-        let mut request = Request::for_test("/", "a.com", &[]);
+        let request = Request::for_test("/", "a.com", &[]);
         let fitting = LOCATION_SIZE_MAX - "https://a.com:443".len();
-        request.target = Bytes::from(format!("/{}", "x".repeat(fitting - 1)));
+        let request = request.asks(format!("/{}", "x".repeat(fitting - 1)).as_bytes(), b"a.com");
         assert!(respond(&to_https(), &request).is_ok());
-        request.target = Bytes::from(format!("/{}", "x".repeat(fitting)));
+        let request = request.asks(format!("/{}", "x".repeat(fitting)).as_bytes(), b"a.com");
         assert_eq!(
             respond(&to_https(), &request).unwrap_err(),
             Error::RedirectTooLong
@@ -385,11 +394,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_an_answer_or_an_error(target: Vec<u8>, authority: Vec<u8>) {
-            let mut request = Request::for_test("/", "", &[]);
-            request.target = Bytes::from(target);
-            request.authority = Bytes::from(authority);
+            let request = Request::for_test("/", "", &[]).asks(&target, &authority);
             if let Ok(response) = respond(&to_https(), &request) {
-                prop_assert!(response.headers[LOCATION].as_bytes().starts_with(b"https://"));
+                prop_assert!(response.headers.get(Name::Location).unwrap().starts_with(b"https://"));
             }
         }
     }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::header::{HeaderValue, SET_COOKIE};
 
 use super::Forward;
+use crate::headers::Name;
 use crate::message::cookie::{self, Found};
 use crate::message::{Error, Exchange, Request, Response};
 use crate::model::Stickiness;
@@ -156,13 +156,12 @@ impl<'a> Session<'a> {
     }
 }
 
-fn flat(pair: Option<[HeaderValue; 2]>) -> impl Iterator<Item = HeaderValue> {
+fn flat(pair: Option<[String; 2]>) -> impl Iterator<Item = String> {
     pair.into_iter().flatten()
 }
 
-fn set(response: &mut Response, cookies: impl IntoIterator<Item = HeaderValue>) {
+fn set(response: &mut Response, cookies: impl IntoIterator<Item = String>) {
     for cookie in cookies {
-        response.casing.remember(&SET_COOKIE, b"Set-Cookie");
-        response.headers.append(SET_COOKIE, cookie);
+        response.headers.append(Name::SetCookie, cookie.as_bytes());
     }
 }

@@ -280,7 +280,6 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    use http::HeaderValue;
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -364,7 +363,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_said_in_another_protocol() {
-        let protocol = Upgrade::Other(HeaderValue::from_static("other"));
+        let protocol = Upgrade::Other((*b"other").into());
         assert_eq!(seen_by_client(protocol, b"be", b"fore").await, b"before");
     }
 

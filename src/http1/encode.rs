@@ -1,9 +1,10 @@
 //! Heads back into bytes. Framing headers are written from what the body is, never copied from what a peer said.
 
-use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 
-use super::{Casing, Persistence, Upgrade};
+use super::framing::FRAMING;
+use super::{Persistence, Upgrade};
+use crate::headers::{Headers, Names};
 
 /// The framing header of a message that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +22,14 @@ pub(crate) fn encode_request(
     out: &mut Vec<u8>,
     method: &Method,
     target: &[u8],
-    headers: &HeaderMap,
-    casing: &Casing,
+    headers: &Headers,
     framing: FramingHeader,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    encode_headers(out, headers, casing);
+    headers.write(out, FRAMING);
     encode_framing(out, framing);
     out.extend_from_slice(b"\r\n");
 }
@@ -39,8 +39,7 @@ pub(crate) fn encode_response(
     out: &mut Vec<u8>,
     status: StatusCode,
     reason: &str,
-    headers: &HeaderMap,
-    casing: &Casing,
+    headers: &Headers,
     framing: FramingHeader,
     persistence: Persistence,
 ) {
@@ -49,7 +48,7 @@ pub(crate) fn encode_response(
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    encode_headers(out, headers, casing);
+    headers.write(out, FRAMING);
     encode_framing(out, framing);
     out.extend_from_slice(match persistence {
         Persistence::Close => b"Connection: close\r\n",
@@ -61,30 +60,12 @@ pub(crate) fn encode_response(
 
 /// Writes the 101 by which a client learns that `protocol` is spoken from here on. `headers` have neither Connection
 /// nor Upgrade.
-pub(crate) fn encode_switch(
-    out: &mut Vec<u8>,
-    protocol: &Upgrade,
-    headers: &HeaderMap,
-    casing: &Casing,
-) {
+pub(crate) fn encode_switch(out: &mut Vec<u8>, protocol: &Upgrade, headers: &Headers) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ");
-    out.extend_from_slice(protocol.value().as_bytes());
+    out.extend_from_slice(protocol.value());
     out.extend_from_slice(b"\r\n");
-    encode_headers(out, headers, casing);
+    headers.write(out, Names::NONE);
     out.extend_from_slice(b"\r\n");
-}
-
-fn encode_headers(out: &mut Vec<u8>, headers: &HeaderMap, casing: &Casing) {
-    let mut hint = 0;
-    for (name, value) in headers {
-        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
-            continue;
-        }
-        casing.write(name, &mut hint, out);
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 fn encode_framing(out: &mut Vec<u8>, framing: FramingHeader) {

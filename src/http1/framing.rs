@@ -1,10 +1,10 @@
 //! How long is this body? RFC 9112 §6, both directions, in one place: nobody else reads Content-Length or
 //! Transfer-Encoding to frame anything.
 
-use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Version};
 
 use super::Malformed;
+use crate::headers::{Headers, Name, Names};
 
 /// How the end of a body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,12 @@ impl Framing {
     pub(super) fn of_request(
         method: &Method,
         version: Version,
-        headers: &HeaderMap,
+        headers: &Headers,
     ) -> Result<Self, Malformed> {
+        // Most requests have neither.
+        if !headers.has_any(FRAMING) {
+            return Ok(Self::Empty);
+        }
         let length = content_length(headers)?;
         let coding = transfer_coding(headers)?;
         match (coding, length) {
@@ -50,7 +54,7 @@ impl Framing {
         method: &Method,
         status: StatusCode,
         version: Version,
-        headers: &HeaderMap,
+        headers: &Headers,
     ) -> Result<Self, Malformed> {
         let length = content_length(headers)?;
         let coding = transfer_coding(headers)?;
@@ -74,19 +78,21 @@ impl Framing {
     }
 }
 
+/// What says how long a body is. Written from what the body is, never copied.
+pub(super) const FRAMING: Names = Names::of(&[Name::ContentLength, Name::TransferEncoding]);
+
 /// Responses that end with their head whatever their headers say (RFC 9112 §6.3, item 1).
 const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
 
 /// RFC 9110 §8.6: digits, once. A repeated length is refused even where its values agree.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else {
+fn content_length(headers: &Headers) -> Result<Option<u64>, Malformed> {
+    let mut values = headers.all(Name::ContentLength);
+    let Some(digits) = values.next() else {
         return Ok(None);
     };
     if values.next().is_some() {
         return Err(Malformed::Syntax("there is more than one Content-Length"));
     }
-    let digits = value.as_bytes();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Malformed::Syntax("the Content-Length is not a number"));
     }
@@ -107,8 +113,8 @@ enum Coding {
 }
 
 /// ALB takes `chunked` and `identity`, answers 501 to the codings it knows by name and 400 to anything else.
-fn transfer_coding(headers: &HeaderMap) -> Result<Coding, Malformed> {
-    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+fn transfer_coding(headers: &Headers) -> Result<Coding, Malformed> {
+    let mut values = headers.all(Name::TransferEncoding);
     let Some(value) = values.next() else {
         return Ok(Coding::None);
     };
@@ -117,7 +123,6 @@ fn transfer_coding(headers: &HeaderMap) -> Result<Coding, Malformed> {
             "there is more than one Transfer-Encoding",
         ));
     }
-    let value = value.as_bytes();
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(Coding::Chunked);
     }
@@ -144,12 +149,8 @@ const NOT_IMPLEMENTED: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress"
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
+    fn headers(lines: &[(&'static str, &str)]) -> Headers {
+        Headers::for_test(lines)
     }
 
     fn request(lines: &[(&'static str, &str)]) -> Result<Framing, Malformed> {

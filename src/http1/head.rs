@@ -1,26 +1,25 @@
 //! Request heads: bytes to fields, strictly by RFC 9112. What both directions share of heads stands here too.
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
+
 use http::{Method, Version};
 use memchr::{memchr, memchr_iter};
 
 use super::{
-    Casing, Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX,
-    Upgrade, spare,
+    Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, Upgrade,
 };
+use crate::headers::{Headers, Name, Span};
 
 /// A request head that holds to RFC 9112.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
     pub(crate) method: Method,
     /// Path and query as sent; `*` for OPTIONS of the server itself.
-    pub(crate) target: Bytes,
+    pub(crate) target: Span,
     /// Host and port the client asked for, as sent; empty only for HTTP/1.0 without Host.
-    pub(crate) authority: Bytes,
+    pub(crate) authority: Span,
     pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
-    pub(crate) casing: Casing,
+    pub(crate) headers: Headers,
     /// How long the body is.
     pub(crate) framing: Framing,
     /// Whether the client allows another request on this connection (RFC 9112 §9.3).
@@ -50,29 +49,36 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>
     // RFC 9112 §2.2: one empty line before the request line is forgiven; old clients send it after a body.
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let bytes = &bytes[skipped..];
-    let Some(length) = head_length(bytes)? else {
-        check_partial(bytes)?;
-        return Ok(None);
+    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(bytes, &mut slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        outcome => {
+            let Some(length) = head_length(bytes)? else {
+                check_partial(bytes)?;
+                return Ok(None);
+            };
+            if length > REQUEST_HEAD_MAX {
+                return Err(Malformed::HeadTooLarge);
+            }
+            return Err(match outcome {
+                Ok(_) => Malformed::Syntax("the head ends early"),
+                Err(httparse::Error::Version) if !names_a_version(&bytes[..length]) => {
+                    refusal(httparse::Error::Token)
+                }
+                Err(error) => refusal(error),
+            });
+        }
     };
     if length > REQUEST_HEAD_MAX {
         return Err(Malformed::HeadTooLarge);
     }
-    let head = read_request(&Bytes::copy_from_slice(&bytes[..length]))?;
+    let head = read_request(&bytes[..length], &parsed)?;
     Ok(Some((head, skipped + length)))
 }
 
-/// Reads a whole head. Every value of the result is a slice of `head`, which is the one copy made of it.
-fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
-    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut slots) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Malformed::Syntax("the head ends early")),
-        Err(httparse::Error::Version) if !names_a_version(head) => {
-            return Err(refusal(httparse::Error::Token));
-        }
-        Err(error) => return Err(refusal(error)),
-    }
+/// Fields of a whole head. Its bytes are copied, once.
+fn read_request(head: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<RequestHead, Malformed> {
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
     else {
         return Err(Malformed::Syntax("the request line is incomplete"));
@@ -80,33 +86,40 @@ fn read_request(head: &Bytes) -> Result<RequestHead, Malformed> {
     if method.len() + target.len() > REQUEST_LINE_MAX {
         return Err(Malformed::LineTooLong);
     }
+    let target = within(head, target.as_bytes());
+    // The method stands first: whatever the library would skip before it is refused.
+    if target.start != method.len() + 1 {
+        return Err(Malformed::Syntax("the request line is not of RFC 9112"));
+    }
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| Malformed::Syntax("the method is not a token"))?;
     let version = version_of(minor);
-    let (headers, casing, notable) = read_headers(head, parsed.headers)?;
-    let (target, named) = split_target(&method, head.slice_ref(target.as_bytes()))?;
-    let framing = match notable.framing {
-        Presence::There => Framing::of_request(&method, version, &headers)?,
-        Presence::Absent => Framing::Empty,
-    };
+    let first_line = target.end + " HTTP/1.1\r\n".len();
+    let mut headers = read_headers(head, first_line, parsed.headers)?;
+    let (target, named) = split_target(&method, target, &mut headers)?;
+    let framing = Framing::of_request(&method, version, &headers)?;
     Ok(RequestHead {
         authority: check_host(version, &headers, named)?,
         framing,
-        persistence: persistence(version, &headers, notable.connection),
-        expectation: match notable.expect {
-            Presence::There => expectation(version, &headers)?,
-            Presence::Absent => Expectation::Nothing,
-        },
-        upgrade: match notable.upgrade {
-            Presence::There => Upgrade::of_request(&method, version, &headers, framing),
-            Presence::Absent => None,
+        persistence: persistence(version, &headers),
+        expectation: expectation(version, &headers)?,
+        upgrade: match headers.has(Name::Upgrade) {
+            true => Upgrade::of_request(&method, version, &headers, framing),
+            false => None,
         },
         method,
         target,
         version,
         headers,
-        casing,
     })
+}
+
+/// Where a piece that the parser lent stands in the bytes that it read.
+fn within(head: &[u8], piece: &[u8]) -> Range<usize> {
+    let start = (piece.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
+    // An empty piece may be any empty slice; the parser's are of the head, but nothing says so.
+    let start = start.min(head.len());
+    start..(start + piece.len()).min(head.len())
 }
 
 /// Whether the third word of the request line is a version of HTTP, if one that is not served. Where it is anything
@@ -173,75 +186,51 @@ pub(super) fn refusal(error: httparse::Error) -> Malformed {
     }
 }
 
-/// Fields into the map, spellings beside it, and which of the headers that rule a connection are there at all: most
-/// messages have one of them or none, and not looking up the others is worth more than it looks.
+/// Notes where each field stands. `first_line` is how long the line before them is.
 pub(super) fn read_headers(
-    head: &Bytes,
+    head: &[u8],
+    first_line: usize,
     fields: &[httparse::Header<'_>],
-) -> Result<(HeaderMap, Casing, Notable), Malformed> {
-    let (mut headers, mut casing) = spare::take(fields.len() + ROOM_FOR_OURS);
-    let mut notable = Notable::default();
+) -> Result<Headers, Malformed> {
+    let mut headers = Headers::of_head(head);
+    let mut end = first_line;
+    let mut is_strict = head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
     for field in fields {
         if field.name.len() + field.value.len() > HEADER_MAX {
             return Err(Malformed::HeadTooLarge);
         }
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Malformed::Syntax("a header name is not a token"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_| Malformed::Syntax("a header value holds a control character"))?;
-        notable.notice(&name);
-        casing.remember(&name, field.name.as_bytes());
-        headers.append(name, value);
+        let name = within(head, field.name.as_bytes());
+        let value = within(head, field.value);
+        is_strict &= name.start == end;
+        end = value.end + b"\r\n".len();
+        is_strict &= head[value.end..].starts_with(b"\r\n");
+        headers.note(name, value);
     }
-    Ok((headers, casing, notable))
-}
-
-/// Which headers that rule a connection a head has.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Notable {
-    /// Content-Length or Transfer-Encoding.
-    framing: Presence,
-    pub(super) connection: Presence,
-    expect: Presence,
-    upgrade: Presence,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Presence {
-    #[default]
-    Absent,
-    There,
-}
-
-impl Notable {
-    fn notice(&mut self, name: &HeaderName) {
-        // Standard names are compared as numbers.
-        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
-            self.framing = Presence::There;
-        } else if name == header::CONNECTION {
-            self.connection = Presence::There;
-        } else if name == header::EXPECT {
-            self.expect = Presence::There;
-        } else if name == header::UPGRADE {
-            self.upgrade = Presence::There;
-        }
+    // Lines end in CRLF where each begins right behind the last one's. Space around values hides that, and then all
+    // ends of lines are looked for.
+    if !(is_strict && head.get(end..) == Some(b"\r\n")) && head_length(head)? != Some(head.len()) {
+        return Err(Malformed::Syntax("the head ends early"));
     }
+    Ok(headers)
 }
-
-/// Headers that a hop adds: X-Forwarded-For, -Proto, -Port, X-Amzn-Trace-Id. Reserved so that the map never grows.
-const ROOM_FOR_OURS: usize = 4;
 
 /// RFC 9112 §3.2: origin-form, absolute-form, or `*` with OPTIONS. CONNECT's authority-form is let through as it is,
 /// for whoever answers 405.
-fn split_target(method: &Method, target: Bytes) -> Result<(Bytes, Option<Bytes>), Malformed> {
+fn split_target(
+    method: &Method,
+    target: Range<usize>,
+    headers: &mut Headers,
+) -> Result<(Span, Option<Span>), Malformed> {
+    let span = headers.span(target);
+    let target = headers.text(span);
     if target.contains(&b'#') {
         return Err(Malformed::Syntax("the request target has a fragment"));
     }
     if target.starts_with(b"/") || method == Method::CONNECT {
-        return Ok((target, None));
+        return Ok((span, None));
     }
-    if target == "*" && method == Method::OPTIONS {
-        return Ok((target, None));
+    if target == b"*" && method == Method::OPTIONS {
+        return Ok((span, None));
     }
     let scheme = [&b"http://"[..], b"https://"]
         .into_iter()
@@ -253,42 +242,39 @@ fn split_target(method: &Method, target: Bytes) -> Result<(Bytes, Option<Bytes>)
         .ok_or(Malformed::Syntax(
             "the request target is neither a path nor a URL",
         ))?;
-    let rest = target.slice(scheme.len()..);
+    let rest = &target[scheme.len()..];
     let end = rest
         .iter()
         .position(|&byte| byte == b'/' || byte == b'?')
         .unwrap_or(rest.len());
-    let authority = rest.slice(..end);
-    if authority.is_empty() || !is_host(&authority) {
+    if end == 0 || !is_host(&rest[..end]) {
         return Err(Malformed::Syntax(
             "the URL of the request has no valid host",
         ));
     }
+    let authority = span.slice(scheme.len()..scheme.len() + end);
+    let path = span.slice(scheme.len() + end..target.len());
     let target = match rest.get(end) {
-        Some(b'/') => rest.slice(end..),
+        Some(b'/') => path,
         // RFC 9110 §4.2.3: an empty path means "/".
-        Some(_) => [b"/", &rest[end..]].concat().into(),
-        None => Bytes::from_static(b"/"),
+        _ => {
+            let target = [b"/", headers.text(path)].concat();
+            headers.keep(&target)
+        }
     };
     Ok((target, Some(authority)))
 }
 
 /// RFC 9112 §3.2: exactly one valid Host in HTTP/1.1; the authority of an absolute target wins over it (§3.2.2).
-fn check_host(
-    version: Version,
-    headers: &HeaderMap,
-    named: Option<Bytes>,
-) -> Result<Bytes, Malformed> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+fn check_host(version: Version, headers: &Headers, named: Option<Span>) -> Result<Span, Malformed> {
+    if headers.all(Name::Host).nth(1).is_some() {
         return Err(Malformed::Syntax("there is more than one Host header"));
     }
-    match host {
-        Some(host) if host.is_empty() || !is_host(host.as_bytes()) => {
+    match headers.find(Name::Host) {
+        Some(host) if !is_host(headers.text(host)) => {
             Err(Malformed::Syntax("the Host header is not a host"))
         }
-        Some(host) => Ok(named.unwrap_or_else(|| Bytes::copy_from_slice(host.as_bytes()))),
+        Some(host) => Ok(named.unwrap_or(host)),
         None if version == Version::HTTP_11 => Err(Malformed::Syntax("there is no Host header")),
         None => Ok(named.unwrap_or_default()),
     }
@@ -324,22 +310,10 @@ pub(crate) fn is_host(bytes: &[u8]) -> bool {
 }
 
 /// RFC 9112 §9.3: HTTP/1.1 persists unless it says close, HTTP/1.0 only if it says keep-alive.
-pub(super) fn persistence(
-    version: Version,
-    headers: &HeaderMap,
-    connection: Presence,
-) -> Persistence {
-    if connection == Presence::Absent {
-        return if version == Version::HTTP_10 {
-            Persistence::Close
-        } else {
-            Persistence::KeepAlive
-        };
-    }
+pub(super) fn persistence(version: Version, headers: &Headers) -> Persistence {
     let says = |option: &str| {
-        headers.get_all(header::CONNECTION).iter().any(|value| {
+        headers.all(Name::Connection).any(|value| {
             value
-                .as_bytes()
                 .split(|&byte| byte == b',')
                 .any(|item| item.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
         })
@@ -352,12 +326,12 @@ pub(super) fn persistence(
 }
 
 /// RFC 9110 §10.1.1 knows one expectation. HTTP/1.0 has none, so its Expect means nothing.
-fn expectation(version: Version, headers: &HeaderMap) -> Result<Expectation, Malformed> {
-    let mut values = headers.get_all(header::EXPECT).iter();
+fn expectation(version: Version, headers: &Headers) -> Result<Expectation, Malformed> {
+    let mut values = headers.all(Name::Expect);
     match (values.next(), values.next()) {
         (None, _) => Ok(Expectation::Nothing),
         (Some(_), _) if version == Version::HTTP_10 => Ok(Expectation::Nothing),
-        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+        (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => {
             Ok(Expectation::Continue)
         }
         _ => Err(Malformed::Syntax("the expectation is not 100-continue")),
@@ -378,6 +352,14 @@ mod tests {
         parse(text).unwrap().unwrap().0
     }
 
+    fn target(head: &RequestHead) -> &[u8] {
+        head.headers.text(head.target)
+    }
+
+    fn authority(head: &RequestHead) -> &[u8] {
+        head.headers.text(head.authority)
+    }
+
     /// A request with these lines between its request line and its empty line.
     fn with(lines: &str) -> Result<Option<(RequestHead, usize)>, Malformed> {
         parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"))
@@ -388,8 +370,8 @@ mod tests {
         let text = "GET /a?b HTTP/1.1\r\nHost: x:80\r\nX-Some: thing\r\n\r\nGET /next";
         let (head, length) = parse(text).unwrap().unwrap();
         assert_eq!(
-            (head.method, &head.target[..], &head.authority[..]),
-            (Method::GET, &b"/a?b"[..], &b"x:80"[..])
+            (&head.method, target(&head), authority(&head)),
+            (&Method::GET, &b"/a?b"[..], &b"x:80"[..])
         );
         assert_eq!(&text[length..], "GET /next");
         for cut in 0..length {
@@ -491,14 +473,7 @@ mod tests {
     #[test]
     fn the_host_is_one_and_valid_and_an_absolute_target_wins() {
         assert!(parse("GET / HTTP/1.1\r\n\r\n").is_err());
-        assert!(
-            parse("GET / HTTP/1.0\r\n\r\n")
-                .unwrap()
-                .unwrap()
-                .0
-                .authority
-                .is_empty()
-        );
+        assert!(authority(&head("GET / HTTP/1.0\r\n\r\n")).is_empty());
         for host in [
             "", "a b", "a/b", "u@a", "a:b", "a:123456", "[::1", "[]", "[::g]", "a:1:2", "[::1]x",
             "a,b c",
@@ -512,27 +487,24 @@ mod tests {
             "a", "a.b", "a:80", "a:", "[::1]", "[::1]:80", "1.2.3.4", "a_b", "A.B",
         ] {
             assert_eq!(
-                &head(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).authority[..],
+                authority(&head(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))),
                 host.as_bytes()
             );
         }
         let absolute = head("GET HTTP://b.c:81/d?e HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(
-            (&absolute.authority[..], &absolute.target[..]),
+            (authority(&absolute), target(&absolute)),
             (&b"b.c:81"[..], &b"/d?e"[..])
         );
         assert_eq!(
-            &head("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
+            target(&head("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n")),
             b"/"
         );
         assert_eq!(
-            &head("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
+            target(&head("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n")),
             b"/?q"
         );
-        assert_eq!(
-            &head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").target[..],
-            b"*"
-        );
+        assert_eq!(target(&head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")), b"*");
     }
 
     #[test]

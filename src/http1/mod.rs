@@ -1,7 +1,6 @@
 //! HTTP/1.1 as bytes: heads, framing, chunks, connections. The one place that reads and writes them, for clients
 //! and for targets. Never asks what a request is for.
 
-mod casing;
 mod chunked;
 mod connection;
 mod encode;
@@ -9,10 +8,8 @@ mod framing;
 mod head;
 mod incoming;
 mod response_head;
-mod spare;
 mod upgrade;
 
-pub(crate) use casing::Casing;
 pub(crate) use chunked::{LAST_CHUNK, chunk_head};
 pub(crate) use connection::{Connection, Home};
 pub(crate) use encode::{FramingHeader, encode_request, encode_response, encode_switch};
@@ -20,7 +17,6 @@ pub(crate) use framing::Framing;
 pub(crate) use head::{Expectation, Persistence, RequestHead, is_host, parse_request};
 pub(crate) use incoming::{Broken, Completeness, Incoming, read_body};
 pub(crate) use response_head::{ResponseHead, parse_response};
-pub(crate) use spare::give_back;
 pub(crate) use upgrade::{Upgrade, Upgraded};
 
 /// Longest request line in bytes (ALB quota: 16 K).

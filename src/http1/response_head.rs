@@ -1,18 +1,17 @@
 //! Response heads from targets: bytes to fields. A target is trusted no more than a client.
 
-use bytes::Bytes;
-use http::header::HeaderMap;
 use http::{Method, StatusCode};
+use memchr::memchr;
 
 use super::head::{Persistence, head_length, persistence, read_headers, refusal, version_of};
-use super::{Casing, Framing, HEADERS_MAX, Malformed, RESPONSE_HEAD_MAX};
+use super::{Framing, HEADERS_MAX, Malformed, RESPONSE_HEAD_MAX};
+use crate::headers::Headers;
 
 /// A response head that holds to RFC 9112.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) casing: Casing,
+    pub(crate) headers: Headers,
     /// How long the body is.
     pub(crate) framing: Framing,
     /// Whether the target allows another request on this connection.
@@ -25,43 +24,55 @@ pub(crate) fn parse_response(
     bytes: &[u8],
     method: &Method,
 ) -> Result<Option<(ResponseHead, usize)>, Malformed> {
-    let length = head_length(bytes)?;
-    if length.unwrap_or(bytes.len()) > RESPONSE_HEAD_MAX {
-        return Err(Malformed::HeadTooLarge);
-    }
-    let Some(length) = length else {
-        return Ok(None);
-    };
-    // One copy of the head; every value of the result is a slice of it.
-    let head = Bytes::copy_from_slice(&bytes[..length]);
-    read_response(&head, method).map(|head| Some((head, length)))
-}
-
-fn read_response(head: &Bytes, method: &Method) -> Result<ResponseHead, Malformed> {
     let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
+    let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut parsed,
-        head,
+        bytes,
         &mut slots,
     ) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Malformed::Syntax("the head ends early")),
-        Err(error) => return Err(refusal(error)),
+        Ok(httparse::Status::Complete(length)) => length,
+        outcome => {
+            let length = head_length(bytes)?;
+            if length.unwrap_or(bytes.len()) > RESPONSE_HEAD_MAX {
+                return Err(Malformed::HeadTooLarge);
+            }
+            return match (length, outcome) {
+                (None, _) => Ok(None),
+                (Some(_), Ok(_)) => Err(Malformed::Syntax("the head ends early")),
+                (Some(_), Err(error)) => Err(refusal(error)),
+            };
+        }
+    };
+    if length > RESPONSE_HEAD_MAX {
+        return Err(Malformed::HeadTooLarge);
     }
+    let head = read_response(&bytes[..length], &parsed, method)?;
+    Ok(Some((head, length)))
+}
+
+fn read_response(
+    head: &[u8],
+    parsed: &httparse::Response<'_, '_>,
+    method: &Method,
+) -> Result<ResponseHead, Malformed> {
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
         return Err(Malformed::Syntax("the status line is incomplete"));
     };
+    // Whatever the library would skip before it is refused.
+    if !head.starts_with(b"HTTP/1.") {
+        return Err(Malformed::Syntax("the status line is not of RFC 9112"));
+    }
     let status = StatusCode::from_u16(code)
         .map_err(|_| Malformed::Syntax("the status code is below 100"))?;
     let version = version_of(minor);
-    let (headers, casing, notable) = read_headers(head, parsed.headers)?;
+    let first_line = memchr(b'\n', head).map_or(0, |end| end + 1);
+    let headers = read_headers(head, first_line, parsed.headers)?;
     Ok(ResponseHead {
         framing: Framing::of_response(method, status, version, &headers)?,
-        persistence: persistence(version, &headers, notable.connection),
+        persistence: persistence(version, &headers),
         status,
         headers,
-        casing,
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
 
 use super::{Connection, Framing};
+use crate::headers::{Headers, Name};
 
 /// The protocol that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) enum Upgrade {
     /// RFC 6455.
     WebSocket,
     /// Any other, as the client named it.
-    Other(HeaderValue),
+    Other(Box<[u8]>),
 }
 
 /// A connection to a target that speaks something else than HTTP now. It cannot carry another request, so nothing
@@ -30,7 +30,7 @@ impl Upgrade {
     pub(super) fn of_request(
         method: &Method,
         version: Version,
-        headers: &HeaderMap,
+        headers: &Headers,
         framing: Framing,
     ) -> Option<Self> {
         // A body would have to be over before the other protocol begins; nobody sends one.
@@ -38,27 +38,25 @@ impl Upgrade {
             return None;
         }
         let name = only(headers)?;
-        if name.as_bytes().eq_ignore_ascii_case(b"websocket") {
+        if name.eq_ignore_ascii_case(b"websocket") {
             // RFC 6455 §4.1: the method is GET. A target may not check that.
             return (method == Method::GET).then_some(Self::WebSocket);
         }
-        is_tunnelled(name.as_bytes()).then(|| Self::Other(name.clone()))
+        is_tunnelled(name).then(|| Self::Other(name.into()))
     }
 
     /// As it is written in an Upgrade header.
-    pub(crate) fn value(&self) -> HeaderValue {
+    pub(crate) fn value(&self) -> &[u8] {
         match self {
-            Self::WebSocket => HeaderValue::from_static("websocket"),
-            Self::Other(name) => name.clone(),
+            Self::WebSocket => b"websocket",
+            Self::Other(name) => name,
         }
     }
 
     /// Whether the headers of a 101 agree to this protocol and no other (RFC 9110 §15.2.2).
-    pub(crate) fn is_agreed(&self, headers: &HeaderMap) -> bool {
-        let asked = self.value();
+    pub(crate) fn is_agreed(&self, headers: &Headers) -> bool {
         is_nominated(headers)
-            && only(headers)
-                .is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(asked.as_bytes()))
+            && only(headers).is_some_and(|name| name.eq_ignore_ascii_case(self.value()))
     }
 }
 
@@ -80,18 +78,18 @@ impl Upgraded {
 }
 
 /// Whether Connection names Upgrade; without that the header is about another hop.
-fn is_nominated(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter();
-    let mut names = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+fn is_nominated(headers: &Headers) -> bool {
+    let values = headers.all(Name::Connection);
+    let mut names = values.flat_map(|value| value.split(|&byte| byte == b','));
     names.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The one protocol that is named. A choice of several is not offered on: which of them a 101 means is a question
 /// that two readers can answer differently.
-fn only(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut values = headers.get_all(header::UPGRADE).iter();
+fn only(headers: &Headers) -> Option<&[u8]> {
+    let mut values = headers.all(Name::Upgrade);
     let value = values.next()?;
-    let is_one = values.next().is_none() && value.as_bytes().iter().all(|&byte| is_token(byte));
+    let is_one = values.next().is_none() && value.iter().all(|&byte| is_token(byte));
     (is_one && !value.is_empty()).then_some(value)
 }
 
@@ -113,12 +111,8 @@ fn is_tunnelled(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
+    fn headers(lines: &[(&'static str, &str)]) -> Headers {
+        Headers::for_test(lines)
     }
 
     fn asked(lines: &[(&'static str, &str)]) -> Option<Upgrade> {
@@ -166,10 +160,7 @@ mod tests {
     #[test]
     fn other_protocols_are_passed_on_but_no_http_within_http() {
         let named = |name| asked(&[("connection", "upgrade"), ("upgrade", name)]);
-        assert_eq!(
-            named("foo/2"),
-            Some(Upgrade::Other(HeaderValue::from_static("foo/2")))
-        );
+        assert_eq!(named("foo/2"), Some(Upgrade::Other((*b"foo/2").into())));
         for name in ["h2c", "H2C", "h2", "HTTP/2.0", "TLS/1.0"] {
             assert_eq!(named(name), None, "{name}");
         }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::ext::Protocol;
 use hyper::server::conn::http2;
@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Current, Front};
 use crate::action::Tunnel;
-use crate::http1::{Casing, Connection, Upgrade, is_host};
+use crate::headers::{Headers, Name, Names};
+use crate::http1::{Connection, Upgrade, is_host};
 use crate::message::websocket::Key;
 use crate::message::{
     self, Body, Broken, Error, Exchange, Http2Body, Kind, Outstanding, Request, Response, Size,
@@ -285,7 +286,7 @@ async fn answer(
         ..
     } = response;
     record.outstanding = outstanding;
-    record.exchange.sent_bytes = fields_size(&headers);
+    record.exchange.sent_bytes = headers.size();
     let outgoing = Outgoing {
         body,
         record: Some(record),
@@ -294,12 +295,11 @@ async fn answer(
     };
     let mut response = http::Response::new(outgoing);
     *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response.headers_mut().remove(header::CONNECTION);
-    if status == StatusCode::NO_CONTENT {
+    *response.headers_mut() = headers.to_map(match status {
         // RFC 9110 §8.6.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
+        StatusCode::NO_CONTENT => Names::of(&[Name::Connection, Name::ContentLength]),
+        _ => Names::of(&[Name::Connection]),
+    });
     response
 }
 
@@ -321,11 +321,9 @@ impl Handshake {
     }
 
     /// The same question as an HTTP/1.1 target knows it (RFC 8441 §5.1).
-    fn translate(&self, method: &mut Method, headers: &mut HeaderMap) -> Option<Upgrade> {
-        let key = self.key.value()?;
-        headers.try_insert(header::SEC_WEBSOCKET_KEY, key).ok()?;
-        *method = Method::GET;
-        Some(Upgrade::WebSocket)
+    fn translate(&self, headers: &mut Headers) -> (Method, Option<Upgrade>) {
+        headers.set(Name::SecWebSocketKey, self.key.value());
+        (Method::GET, Some(Upgrade::WebSocket))
     }
 
     fn is_agreed(&self, response: &Response) -> bool {
@@ -351,16 +349,15 @@ fn open(
         outstanding,
         ..
     } = response;
-    for ours in [
-        header::SEC_WEBSOCKET_ACCEPT,
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-    ] {
-        headers.remove(ours);
-    }
+    const OURS: Names = Names::of(&[
+        Name::SecWebSocketAccept,
+        Name::Connection,
+        Name::ContentLength,
+    ]);
+    headers.remove_all(OURS);
     record.kept_by = Keeper::Ledger(Arc::clone(record.kept_by.ledger()));
     record.exchange.tunnelled();
-    record.exchange.sent_bytes = fields_size(&headers);
+    record.exchange.sent_bytes = headers.size();
     record.outstanding = outstanding;
     if let Body::Upgraded(target) = body {
         let (front, upgrade) = (Rc::clone(&streams.front), handshake.upgrade);
@@ -380,7 +377,7 @@ fn open(
         alarm: Alarm::new(),
         idle_timeout,
     });
-    *response.headers_mut() = headers;
+    *response.headers_mut() = headers.to_map(Names::NONE);
     response
 }
 
@@ -408,50 +405,50 @@ fn read(
     tunnel: Option<&Handshake>,
     received: Rc<Cell<u64>>,
 ) -> Result<Request, Error> {
-    received.set(request_size(&request));
-    let (mut parts, body) = request.into_parts();
-    let mut headers = parts.headers;
-    if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        return Err(Error::MalformedRequest(
-            "there is more than one Host header",
-        ));
-    }
-    let host = headers.remove(header::HOST);
-    let authority = match (parts.uri.authority(), host) {
-        // RFC 9113 §8.3.1: the two must not differ.
-        (Some(authority), Some(host))
-            if !authority
-                .as_str()
-                .as_bytes()
-                .eq_ignore_ascii_case(host.as_bytes()) =>
-        {
-            return Err(Error::MalformedRequest(
-                "the Host header differs from :authority",
-            ));
-        }
-        (Some(authority), _) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
-        (None, Some(host)) => Bytes::copy_from_slice(host.as_bytes()),
-        (None, None) => return Err(Error::MissingHost),
-    };
-    if !is_host(&authority) {
-        return Err(Error::MalformedRequest("the host is not a host"));
-    }
+    let (parts, body) = request.into_parts();
+    let mut headers = Headers::of_map(&parts.headers);
     let target = parts
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    // Bytes of the head before HPACK made them fewer.
+    let line = parts.method.as_str().len() + target.len() + named.map_or(0, str::len);
+    received.set(line as u64 + headers.size());
+    if headers.all(Name::Host).nth(1).is_some() {
+        return Err(Error::MalformedRequest(
+            "there is more than one Host header",
+        ));
+    }
+    let authority = match (named, headers.find(Name::Host)) {
+        // RFC 9113 §8.3.1: the two must not differ.
+        (Some(named), Some(host)) if !headers.text(host).eq_ignore_ascii_case(named.as_bytes()) => {
+            return Err(Error::MalformedRequest(
+                "the Host header differs from :authority",
+            ));
+        }
+        (Some(named), _) => headers.keep(named.as_bytes()),
+        (None, Some(host)) => host,
+        (None, None) => return Err(Error::MissingHost),
+    };
+    if !is_host(headers.text(authority)) {
+        return Err(Error::MalformedRequest("the host is not a host"));
+    }
+    headers.remove(Name::Host);
     // RFC 9113 §8.3.1; hyper lets a query through without a path.
     if !target.starts_with('/') && (target != "*" || parts.method != Method::OPTIONS) {
         return Err(Error::MalformedRequest(":path does not begin with a slash"));
     }
-    let upgrade = tunnel.and_then(|tunnel| tunnel.translate(&mut parts.method, &mut headers));
+    let (method, upgrade) = match tunnel {
+        Some(tunnel) => tunnel.translate(&mut headers),
+        None => (parts.method, None),
+    };
     Ok(Request {
-        target: Bytes::copy_from_slice(target.as_bytes()),
-        method: parts.method,
+        target: headers.keep(target.as_bytes()),
+        method,
         authority,
         version: Version::HTTP_2,
         headers,
-        casing: Casing::default(),
         upgrade,
         body: if body.is_end_stream() {
             Body::Empty
@@ -462,27 +459,6 @@ fn read(
             })
         },
     })
-}
-
-/// Bytes of a request's head before HPACK made them fewer.
-fn request_size(request: &http::Request<hyper::body::Incoming>) -> u64 {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or(1, |target| target.as_str().len());
-    let authority = request
-        .uri()
-        .authority()
-        .map_or(0, |authority| authority.as_str().len());
-    let line = request.method().as_str().len() + target + authority;
-    line as u64 + fields_size(request.headers())
-}
-
-fn fields_size(headers: &HeaderMap) -> u64 {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str().len() + value.len()) as u64)
-        .sum()
 }
 
 /// Where a record goes.

@@ -2,11 +2,11 @@
 //! and whether its connection lives on. Never retries, never logs.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, SERVER};
 use http::{Method, StatusCode};
 
 use super::{Body, Response};
-use crate::http1::{Casing, Malformed};
+use crate::headers::{Headers, Name};
+use crate::http1::Malformed;
 
 /// A request that gets no answer of a target. ALB user guide, "Troubleshoot your Application Load Balancers".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,38 +207,35 @@ impl Error {
     }
 
     /// ALB's page. Nothing of the request is in it.
-    pub(crate) fn into_response(self, answer: Answer, date: HeaderValue) -> Response {
+    pub(crate) fn into_response(self, answer: Answer, date: &[u8]) -> Response {
         let status = self.verdict().status;
         own_response(status, HTML, &page(status), answer, date)
     }
 }
 
 /// Server of every answer that no target wrote, as ALB names itself.
-pub(crate) const SERVER_NAME: HeaderValue = HeaderValue::from_static("awselb/2.0");
+pub(crate) const SERVER_NAME: &str = "awselb/2.0";
 
 /// Media type of the pages.
-pub(crate) const HTML: HeaderValue = HeaderValue::from_static("text/html");
+pub(crate) const HTML: &str = "text/html";
 
 /// An answer of albedo's own, its headers in ALB's order. Connection is the listener's affair.
 pub(crate) fn own_response(
     status: StatusCode,
-    content_type: HeaderValue,
+    content_type: &str,
     content: &Bytes,
     answer: Answer,
-    date: HeaderValue,
+    date: &[u8],
 ) -> Response {
-    // Room for one more, such as Location.
-    let mut headers = HeaderMap::with_capacity(5);
-    headers.append(SERVER, SERVER_NAME);
-    headers.append(DATE, date);
-    headers.append(CONTENT_TYPE, content_type);
-    headers.append(CONTENT_LENGTH, HeaderValue::from(content.len()));
-    let mut casing = Casing::default();
-    casing.remember(&CONTENT_TYPE, b"Content-Type");
+    let mut headers = Headers::default();
+    headers.append(Name::Server, SERVER_NAME.as_bytes());
+    headers.append(Name::Date, date);
+    headers.append(Name::ContentType, content_type.as_bytes());
+    let mut length = itoa::Buffer::new();
+    headers.append(Name::ContentLength, length.format(content.len()).as_bytes());
     Response {
         status,
         headers,
-        casing,
         body: answer.body(content),
         outstanding: None,
     }
@@ -313,8 +310,8 @@ mod tests {
         Error::RedirectTooLong,
     ];
 
-    fn date() -> HeaderValue {
-        HeaderValue::from_static("Fri, 02 Jan 2026 03:04:05 GMT")
+    fn date() -> &'static [u8] {
+        b"Fri, 02 Jan 2026 03:04:05 GMT"
     }
 
     fn status(code: u16) -> StatusCode {
@@ -353,15 +350,15 @@ mod tests {
         let headers: Vec<_> = response
             .headers
             .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .map(|(name, value)| format!("{}: {}", name.escape_ascii(), value.escape_ascii()))
             .collect();
         assert_eq!(
             headers,
             [
-                "server: awselb/2.0",
-                "date: Fri, 02 Jan 2026 03:04:05 GMT",
-                "content-type: text/html",
-                "content-length: 162",
+                "Server: awselb/2.0",
+                "Date: Fri, 02 Jan 2026 03:04:05 GMT",
+                "Content-Type: text/html",
+                "Content-Length: 162",
             ]
         );
         assert!(matches!(response.body, Body::Full(body) if body.len() == 162));
@@ -370,7 +367,7 @@ mod tests {
     #[test]
     fn head_is_told_the_length_and_given_no_body() {
         let response = Error::TargetTimeout.into_response(Answer::to(&Method::HEAD), date());
-        assert_eq!(response.headers[CONTENT_LENGTH], "132");
+        assert_eq!(response.headers.line("content-length"), Some("132"));
         assert!(matches!(response.body, Body::Empty));
     }
 

@@ -4,11 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, StatusCode, Version};
 
 use super::{Client, Request};
+use crate::headers::Name;
 use crate::model::TargetGroupName;
 use crate::worker;
 
@@ -25,7 +24,7 @@ pub(crate) struct Exchange {
     /// `None` while the head is unread, and for ever if it could not be read.
     pub(crate) asked: Option<Asked>,
     /// The X-Amzn-Trace-Id that the target saw.
-    pub(crate) trace_id: Option<HeaderValue>,
+    pub(crate) trace_id: Option<Box<[u8]>>,
     pub(crate) rule: MatchedRule,
     pub(crate) action: Action,
     pub(crate) target_group: Option<TargetGroupName>,
@@ -47,7 +46,7 @@ pub(crate) struct Exchange {
     /// To the client, head included.
     pub(crate) sent_bytes: u64,
     /// The Location of a redirect.
-    pub(crate) redirect_url: Option<HeaderValue>,
+    pub(crate) redirect_url: Option<Box<[u8]>>,
     /// One of ALB's `error_reason` words.
     pub(crate) error_reason: Option<&'static str>,
 }
@@ -56,10 +55,10 @@ pub(crate) struct Exchange {
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
-    pub(crate) authority: Bytes,
-    pub(crate) target: Bytes,
+    pub(crate) authority: Box<[u8]>,
+    pub(crate) target: Box<[u8]>,
     pub(crate) version: Version,
-    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) user_agent: Option<Box<[u8]>>,
 }
 
 /// Tells client connections apart; drawn at random when one is accepted.
@@ -139,15 +138,14 @@ impl Exchange {
         }
     }
 
-    /// Remembers what a readable head asked for; worth its clones, references to the head's own bytes, only where a
-    /// record is kept.
+    /// Remembers what a readable head asked for; worth its copies only where a record is kept.
     pub(crate) fn asked(&mut self, request: &Request) {
         self.asked = Some(Asked {
             method: request.method.clone(),
-            authority: request.authority.clone(),
-            target: request.target.clone(),
+            authority: request.authority().into(),
+            target: request.target().into(),
             version: request.version,
-            user_agent: user_agent(&request.headers),
+            user_agent: request.headers.get(Name::UserAgent).map(Into::into),
         });
     }
 
@@ -222,10 +220,6 @@ impl Action {
             Self::FixedResponse => Some("fixed-response"),
         }
     }
-}
-
-fn user_agent(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(USER_AGENT).cloned()
 }
 
 fn between(from: Option<Instant>, to: Option<Instant>) -> Option<Duration> {

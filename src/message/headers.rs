@@ -5,26 +5,14 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use http::Version;
-use http::header::{CONNECTION, COOKIE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use smallvec::SmallVec;
 
-use super::{Buffer, Client, Error, Request, trace_id};
+use super::{Client, Error, Request, trace_id};
+use crate::headers::{Headers, Name, Names};
 use crate::model;
 
 /// ALB refuses a request that has been through more proxies than this (463).
 const FORWARDED_ADDRESSES_MAX: usize = 30;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
-const X_AMZN_TLS_VERSION: HeaderName = HeaderName::from_static("x-amzn-tls-version");
-const X_AMZN_TLS_CIPHER_SUITE: HeaderName = HeaderName::from_static("x-amzn-tls-cipher-suite");
-
-/// The X-Amzn-Trace-Id of a request.
-pub(crate) fn trace_id(request: &Request) -> Option<HeaderValue> {
-    request.headers.get(X_AMZN_TRACE_ID).cloned()
-}
 
 /// What the load balancer's attributes and the listener say about headers.
 #[derive(Clone, Debug)]
@@ -38,7 +26,7 @@ pub(crate) struct Forwarding {
     fallback_host: Box<[u8]>,
     /// `:port` of a listener on neither 80 nor 443, which ALB writes beside a host without one.
     host_port: Option<Box<[u8]>>,
-    x_forwarded_port: HeaderValue,
+    x_forwarded_port: Box<[u8]>,
 }
 
 impl Forwarding {
@@ -55,7 +43,7 @@ impl Forwarding {
                 80 | 443 => None,
                 port => Some(format!(":{port}").into_bytes().into()),
             },
-            x_forwarded_port: HeaderValue::from(listener_port),
+            x_forwarded_port: listener_port.to_string().into_bytes().into(),
         }
     }
 }
@@ -74,238 +62,197 @@ pub(crate) fn toward_target(
     let headers = &mut request.headers;
     remove_what_ends_here(headers, policy);
     if request.version == Version::HTTP_2 {
-        join_cookies(headers)?;
+        join_cookies(headers);
     }
     forwarded_for(headers, client.peer, policy)?;
-    set(
-        headers,
-        X_FORWARDED_PROTO,
-        HeaderValue::from_static(client.scheme()),
-    )?;
-    set(headers, X_FORWARDED_PORT, policy.x_forwarded_port.clone())?;
+    headers.set(Name::XForwardedProto, client.scheme().as_bytes());
+    headers.set(Name::XForwardedPort, &policy.x_forwarded_port);
     if policy.x_amzn_tls_version_and_cipher_suite
         && let Some(tls) = &client.tls
     {
-        set(
-            headers,
-            X_AMZN_TLS_VERSION,
-            HeaderValue::from_static(tls.version),
-        )?;
-        set(
-            headers,
-            X_AMZN_TLS_CIPHER_SUITE,
-            HeaderValue::from_static(tls.cipher),
-        )?;
+        headers.set(Name::XAmznTlsVersion, tls.version.as_bytes());
+        headers.set(Name::XAmznTlsCipherSuite, tls.cipher.as_bytes());
     }
     if let Some(upgrade) = &request.upgrade {
         // Ours again: the target is asked by this hop, on a connection that it will not share.
-        set(headers, CONNECTION, HeaderValue::from_static("Upgrade"))?;
-        set(headers, UPGRADE, upgrade.value())?;
+        headers.set(Name::Connection, b"Upgrade");
+        headers.set(Name::Upgrade, upgrade.value());
     }
-    host(request, policy)?;
-    trace(&mut request.headers, now_epoch_seconds, random)
+    host(request, policy);
+    trace_id::renew(&mut request.headers, now_epoch_seconds, random);
+    Ok(())
 }
 
 /// Makes the target's headers those that the client receives. `date` is for targets that send none
 /// (RFC 9110 §6.6.1). Server stays the target's. Connection is the listener's affair.
-pub(crate) fn toward_client(headers: &mut HeaderMap, date: HeaderValue) {
-    let mut leaving = Leaving::default();
-    let mut dated = false;
-    for name in headers.keys() {
-        match name.as_str() {
-            "connection" => leaving.nominated_by(headers),
-            // Trailers end here, so their announcement does too.
-            "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding"
-            | "upgrade" => {
-                leaving.names.push(name.clone());
-            }
-            "date" => dated = true,
-            _ => {}
-        }
+pub(crate) fn toward_client(headers: &mut Headers, date: &[u8]) {
+    // Trailers end here, so their announcement does too.
+    const LEAVING: Names = Names::of(&[
+        Name::KeepAlive,
+        Name::ProxyConnection,
+        Name::Te,
+        Name::Trailer,
+        Name::TransferEncoding,
+        Name::Upgrade,
+    ]);
+    remove_nominated(headers);
+    headers.remove_all(LEAVING);
+    if !headers.has(Name::Date) {
+        headers.append(Name::Date, date);
     }
-    leaving.remove_from(headers);
-    // A map that is full beyond all limits of a head goes without; better than failing the answer.
-    if !dated {
-        let _ = headers.try_append(DATE, date);
-    }
-}
-
-/// One pass over the names finds the rare ones: a request has about ten, and nearly all of them fall through a
-/// comparison of lengths. Looking up each name we care for would hash some thirty names for nothing.
-fn remove_what_ends_here(headers: &mut HeaderMap, policy: &Forwarding) {
-    let mut leaving = Leaving::default();
-    for name in headers.keys() {
-        match name.as_str() {
-            "connection" => leaving.nominated_by(headers),
-            text if ends_here(text)
-                || impersonates(text)
-                || policy.drop_invalid_header_fields && !is_valid(text) =>
-            {
-                leaving.names.push(name.clone());
-            }
-            _ => {}
-        }
-    }
-    leaving.remove_from(headers);
 }
 
 /// Names for this hop alone (RFC 9110 §7.6.1) or for a proxy (§11.7), and names by which only the load balancer may
-/// speak. ALB itself answers `Expect`, and drops trailers with their announcement. `name` is in lower case.
-fn ends_here(name: &str) -> bool {
-    match name {
-        "keep-alive"
-        | "te"
-        | "trailer"
-        | "transfer-encoding"
-        | "upgrade"
-        | "http2-settings"
-        | "expect"
-        | "proxy-connection"
-        | "proxy-authenticate"
-        | "proxy-authorization" => true,
-        _ => name.starts_with("x-amzn-") && IDENTITY.iter().any(|prefix| name.starts_with(prefix)),
+/// speak. ALB itself answers `Expect`, and drops trailers with their announcement.
+fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) {
+    const LEAVING: Names = Names::of(&[
+        Name::KeepAlive,
+        Name::Te,
+        Name::Trailer,
+        Name::TransferEncoding,
+        Name::Upgrade,
+        Name::Http2Settings,
+        Name::Expect,
+        Name::ProxyConnection,
+        Name::ProxyAuthenticate,
+        Name::ProxyAuthorization,
+    ]);
+    remove_nominated(headers);
+    headers.remove_all(LEAVING);
+    let is_refused = |name: &[u8]| {
+        is_ours(name) || policy.drop_invalid_header_fields && !name.iter().all(is_valid)
+    };
+    // Nearly always there is none, and looking is cheaper than sifting.
+    if headers.iter().any(|(name, _)| is_refused(name)) {
+        headers.remove_where(is_refused);
     }
 }
 
 /// Whoever reads these takes them for ours, whether or not the feature that adds them is on.
 const IDENTITY: [&str; 3] = ["x-amzn-mtls-", "x-amzn-oidc-", "x-amzn-tls-"];
 
-/// Whether targets that turn `-` into `_` (CGI, WSGI, Rack) would take this name for one of ours, or for framing.
-fn impersonates(name: &str) -> bool {
-    const TRUSTED: [&str; 7] = [
+/// Whether only the load balancer may use this name, or targets that turn `-` into `_` (CGI, WSGI, Rack) would take it
+/// for one of ours, or for framing.
+fn is_ours(name: &[u8]) -> bool {
+    const TRUSTED: [&str; 4] = [
         "x-forwarded-",
         "x-amzn-trace-id",
-        IDENTITY[0],
-        IDENTITY[1],
-        IDENTITY[2],
         "content-length",
         "transfer-encoding",
     ];
     // The first letter spares most names the search.
-    if !matches!(name.as_bytes(), [b'x' | b'c' | b't', ..]) || !name.contains('_') {
+    if !matches!(name, [b'x' | b'X' | b'c' | b'C' | b't' | b'T', ..]) {
         return false;
     }
-    TRUSTED.iter().any(|trusted| {
+    let begins = |trusted: &&str| {
         name.len() >= trusted.len()
-            && name
-                .bytes()
-                .zip(trusted.bytes())
-                .all(|(byte, wanted)| byte == wanted || (byte == b'_' && wanted == b'-'))
-    })
+            && name.iter().zip(trusted.bytes()).all(|(byte, wanted)| {
+                byte.to_ascii_lowercase() == wanted || (*byte == b'_' && wanted == b'-')
+            })
+    };
+    IDENTITY.iter().any(begins) || name.contains(&b'_') && TRUSTED.iter().any(begins)
 }
 
-/// ALB's notion for `drop_invalid_header_fields`: `[-A-Za-z0-9]+`. `name` is in lower case.
-fn is_valid(name: &str) -> bool {
-    name.bytes()
-        .all(|byte| matches!(byte, b'-' | b'a'..=b'z' | b'0'..=b'9'))
+/// ALB's notion for `drop_invalid_header_fields`: `[-A-Za-z0-9]+`.
+fn is_valid(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'-'
 }
 
-/// Headers to be removed when the pass over their names is done.
-#[derive(Default)]
-struct Leaving {
-    names: SmallVec<[HeaderName; 8]>,
-    /// Values of Connection, whose elements are names too.
-    nominations: SmallVec<[HeaderValue; 2]>,
-}
-
-impl Leaving {
-    fn nominated_by(&mut self, headers: &HeaderMap) {
-        self.nominations
-            .extend(headers.get_all(CONNECTION).iter().cloned());
+/// Removes Connection and what it names.
+fn remove_nominated(headers: &mut Headers) {
+    if !headers.has(Name::Connection) {
+        return;
     }
-
-    fn remove_from(self, headers: &mut HeaderMap) {
-        for name in self.names {
-            headers.remove(name);
-        }
-        if self.nominations.is_empty() {
-            return;
-        }
-        headers.remove(CONNECTION);
-        let names = self
-            .nominations
-            .iter()
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-            .filter_map(|name| str::from_utf8(name.trim_ascii()).ok());
-        for name in names.filter(|name| may_be_nominated(name)) {
-            headers.remove(name);
-        }
+    // Copied because what it names is removed from where it stands; nearly always that is nothing.
+    let nominated: SmallVec<[SmallVec<[u8; 32]>; 2]> = headers
+        .all(Name::Connection)
+        .flat_map(|value| value.split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| may_be_nominated(name))
+        .map(SmallVec::from_slice)
+        .collect();
+    headers.remove(Name::Connection);
+    if !nominated.is_empty() {
+        headers.remove_where(|name| {
+            let mut nominated = nominated.iter();
+            nominated.any(|nominated| name.eq_ignore_ascii_case(nominated))
+        });
     }
 }
 
 /// Connection may not take away what the next hop relies on: framing, the host, and what we add.
-fn may_be_nominated(name: &str) -> bool {
+fn may_be_nominated(name: &[u8]) -> bool {
     const KEPT: [&str; 2] = ["content-length", "host"];
     const KEPT_PREFIXES: [&str; 2] = ["x-forwarded-", "x-amzn-"];
     // The two usual elements are no headers that could still be here.
     const OPTIONS: [&str; 2] = ["keep-alive", "close"];
-    let is_any = |list: &[&str]| list.iter().any(|kept| name.eq_ignore_ascii_case(kept));
+    let is_any = |list: &[&str]| {
+        let mut list = list.iter();
+        list.any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()))
+    };
     let starts = |kept: &&str| {
         name.get(..kept.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(kept))
+            .is_some_and(|start| start.eq_ignore_ascii_case(kept.as_bytes()))
     };
     !is_any(&OPTIONS) && !is_any(&KEPT) && !KEPT_PREFIXES.iter().any(starts)
 }
 
 /// HTTP/2 clients may cut Cookie into crumbs; elsewhere it is one line (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), Error> {
-    let crumbs = headers.get_all(COOKIE);
-    if crumbs.iter().nth(1).is_none() {
-        return Ok(());
+fn join_cookies(headers: &mut Headers) {
+    if headers.all(Name::Cookie).nth(1).is_none() {
+        return;
     }
-    let mut cookie = Buffer::new();
-    for crumb in crumbs {
-        if !cookie.is_empty() {
-            cookie.extend_from_slice(b"; ");
-        }
-        cookie.extend_from_slice(crumb.as_bytes());
-    }
-    set(headers, COOKIE, header_value(&cookie)?)
+    let crumbs: SmallVec<[&[u8]; 8]> = headers.all(Name::Cookie).collect();
+    let cookie = crumbs.join(&b"; "[..]);
+    drop(crumbs);
+    headers.remove(Name::Cookie);
+    headers.append_named(b"cookie", &cookie);
 }
 
 fn forwarded_for(
-    headers: &mut HeaderMap,
+    headers: &mut Headers,
     peer: SocketAddr,
     policy: &Forwarding,
 ) -> Result<(), Error> {
-    let sent = headers.get_all(X_FORWARDED_FOR);
-    let addresses: usize = sent.iter().map(count_elements).sum();
+    let sent = headers.all(Name::XForwardedFor);
+    let addresses: usize = sent.map(count_elements).sum();
     if addresses > FORWARDED_ADDRESSES_MAX {
         return Err(Error::TooManyForwardedAddresses);
     }
     match policy.xff_header_processing {
-        model::XffHeaderProcessing::Preserve => Ok(()),
-        model::XffHeaderProcessing::Remove => {
-            headers.remove(X_FORWARDED_FOR);
-            Ok(())
-        }
+        model::XffHeaderProcessing::Preserve => {}
+        model::XffHeaderProcessing::Remove => headers.remove(Name::XForwardedFor),
         model::XffHeaderProcessing::Append => {
-            let mut value = Buffer::new();
             // Several lines are one list (RFC 9110 §5.3); left apart, a target might read only the client's.
-            for line in sent.iter().map(HeaderValue::as_bytes) {
+            let mut sent: SmallVec<[u8; 128]> = SmallVec::new();
+            for line in headers.all(Name::XForwardedFor) {
                 if !line.is_empty() {
-                    value.extend_from_slice(line);
-                    value.extend_from_slice(b", ");
+                    sent.extend_from_slice(line);
+                    sent.extend_from_slice(b", ");
                 }
             }
-            if policy.xff_client_port {
-                write_address_and_port(&mut value, peer);
-            } else {
-                write_address(&mut value, peer.ip().to_canonical());
-            }
-            set(headers, X_FORWARDED_FOR, header_value(&value)?)
+            headers.remove(Name::XForwardedFor);
+            headers.append_with(Name::XForwardedFor, |text| {
+                text.extend_from_slice(&sent);
+                if policy.xff_client_port {
+                    write_address_and_port(text, peer);
+                } else {
+                    write_address(text, peer.ip().to_canonical());
+                }
+            });
         }
     }
+    Ok(())
 }
 
-fn count_elements(list: &HeaderValue) -> usize {
-    let elements = list.as_bytes().split(|&byte| byte == b',');
+fn count_elements(list: &[u8]) -> usize {
+    let elements = list.split(|&byte| byte == b',');
     elements
         .filter(|element| !element.trim_ascii().is_empty())
         .count()
 }
 
-fn write_address_and_port(value: &mut Buffer, peer: SocketAddr) {
+fn write_address_and_port(value: &mut Vec<u8>, peer: SocketAddr) {
     let address = peer.ip().to_canonical();
     if address.is_ipv6() {
         value.push(b'[');
@@ -318,7 +265,7 @@ fn write_address_and_port(value: &mut Buffer, peer: SocketAddr) {
     value.extend_from_slice(itoa::Buffer::new().format(peer.port()).as_bytes());
 }
 
-fn write_address(value: &mut Buffer, address: IpAddr) {
+fn write_address(value: &mut Vec<u8>, address: IpAddr) {
     match address {
         // By hand: this is on every request's path, and the formatter costs ten times as much.
         IpAddr::V4(address) => {
@@ -338,7 +285,7 @@ fn write_address(value: &mut Buffer, address: IpAddr) {
 }
 
 /// Lets `write!` reach a buffer of bytes.
-struct Text<'a>(&'a mut Buffer);
+struct Text<'a>(&'a mut Vec<u8>);
 
 impl Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -347,32 +294,31 @@ impl Write for Text<'_> {
     }
 }
 
-/// Host for the target (ALB user guide, "Host header preservation"). The common request carries it already and costs
-/// no allocation here.
-fn host(request: &mut Request, policy: &Forwarding) -> Result<(), Error> {
+/// Host for the target (ALB user guide, "Host header preservation"). The common request carries it already.
+fn host(request: &mut Request, policy: &Forwarding) {
     // RFC 9113 §8.3.1: from HTTP/2, Host is what `:authority` says.
     if policy.preserve_host_header
         && request.version != Version::HTTP_2
-        && request.headers.contains_key(HOST)
+        && request.headers.has(Name::Host)
     {
-        return Ok(());
+        return;
     }
-    let mut wanted = Buffer::new();
-    if policy.preserve_host_header && !request.authority.is_empty() {
-        wanted.extend_from_slice(&request.authority);
+    let mut wanted: SmallVec<[u8; 128]> = SmallVec::new();
+    if policy.preserve_host_header && !request.authority().is_empty() {
+        wanted.extend_from_slice(request.authority());
     } else {
         write_host(&mut wanted, request, policy);
     }
-    let mut sent = request.headers.get_all(HOST).iter();
-    if sent.next().is_some_and(|sent| sent.as_bytes() == &*wanted) && sent.next().is_none() {
-        return Ok(());
+    let mut sent = request.headers.all(Name::Host);
+    if sent.next() == Some(&wanted) && sent.next().is_none() {
+        return;
     }
-    let value = header_value(&wanted)?;
-    set(&mut request.headers, HOST, value)
+    drop(sent);
+    request.headers.set(Name::Host, &wanted);
 }
 
 /// Lower case; no port on listeners 80 and 443; elsewhere the client's port, or the listener's where it named none.
-fn write_host(wanted: &mut Buffer, request: &Request, policy: &Forwarding) {
+fn write_host(wanted: &mut SmallVec<[u8; 128]>, request: &Request, policy: &Forwarding) {
     let name = match request.host() {
         b"" => &*policy.fallback_host,
         name => name,
@@ -388,31 +334,6 @@ fn write_host(wanted: &mut Buffer, request: &Request, policy: &Forwarding) {
             wanted.push(b':');
             wanted.extend_from_slice(port);
         }
-    }
-}
-
-fn trace(headers: &mut HeaderMap, now_epoch_seconds: u32, random: [u64; 2]) -> Result<(), Error> {
-    let next = {
-        let sent: SmallVec<[&[u8]; 2]> = headers
-            .get_all(X_AMZN_TRACE_ID)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect();
-        trace_id::next(&sent, now_epoch_seconds, random)
-    };
-    set(headers, X_AMZN_TRACE_ID, header_value(&next)?)
-}
-
-/// Built of valid values and digits, so this fails only if a value slipped in that never was one.
-fn header_value(bytes: &[u8]) -> Result<HeaderValue, Error> {
-    HeaderValue::from_bytes(bytes).map_err(|_| Error::MalformedRequest("header value"))
-}
-
-/// In place of whatever the client said under this name. `HeaderMap::insert` would panic on a full map.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Error> {
-    match headers.try_insert(name, value) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::HeadTooLarge),
     }
 }
 

@@ -18,53 +18,60 @@ pub(crate) use exchange::{Action, Asked, ConnectionId, Exchange, Kind, MatchedRu
 pub(crate) use outstanding::{Outstanding, OutstandingCount};
 pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push, push_end};
 
-use bytes::Bytes;
-use http::header::HeaderMap;
 use http::{Method, StatusCode, Version};
-use smallvec::SmallVec;
+use memchr::memchr;
 
-use crate::http1::{Casing, Upgrade};
+use crate::headers::{Headers, Span};
+use crate::http1::Upgrade;
 
 /// A request on its way from a client to a target.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
-    /// Path and query exactly as sent; starts with `/`, or is `*` (OPTIONS).
-    pub(crate) target: Bytes,
+    /// Path and query exactly as sent; starts with `/`, or is `*` (OPTIONS). Stands beside the headers.
+    pub(crate) target: Span,
     /// The host the client asked for, port included, as sent: the authority of an absolute target or `:authority`,
-    /// else the first Host header. Empty for HTTP/1.0 without Host.
-    pub(crate) authority: Bytes,
+    /// else the first Host header. Empty for HTTP/1.0 without Host. Stands beside the headers.
+    pub(crate) authority: Span,
     pub(crate) version: Version,
-    pub(crate) headers: HeaderMap,
-    /// How an HTTP/1.1 client spelled its header names; empty for HTTP/2.
-    pub(crate) casing: Casing,
+    pub(crate) headers: Headers,
     pub(crate) body: Body,
     /// The protocol that the client would rather speak with the target.
     pub(crate) upgrade: Option<Upgrade>,
 }
 
 impl Request {
+    /// Path and query, as sent.
+    pub(crate) fn target(&self) -> &[u8] {
+        self.headers.text(self.target)
+    }
+
+    /// The host and its port, as sent.
+    pub(crate) fn authority(&self) -> &[u8] {
+        self.headers.text(self.authority)
+    }
+
     /// The path without the query, as sent.
     pub(crate) fn path(&self) -> &[u8] {
-        let end = self.target.iter().position(|&byte| byte == b'?');
-        &self.target[..end.unwrap_or(self.target.len())]
+        let target = self.target();
+        &target[..memchr(b'?', target).unwrap_or(target.len())]
     }
 
     /// The query without its `?`; `None` when there is no `?`.
     pub(crate) fn query(&self) -> Option<&[u8]> {
-        let mark = self.target.iter().position(|&byte| byte == b'?')?;
-        Some(&self.target[mark + 1..])
+        let target = self.target();
+        Some(&target[memchr(b'?', target)? + 1..])
     }
 
     /// The host without its port, as sent.
     pub(crate) fn host(&self) -> &[u8] {
-        let (host, _) = split_port(&self.authority);
+        let (host, _) = split_port(self.authority());
         host
     }
 
     /// The port the client named beside the host, where it named one.
     pub(crate) fn host_port(&self) -> Option<&[u8]> {
-        let (_, port) = split_port(&self.authority);
+        let (_, port) = split_port(self.authority());
         port
     }
 }
@@ -73,16 +80,11 @@ impl Request {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    /// How the target spelled its header names; empty for answers of our own.
-    pub(crate) casing: Casing,
+    pub(crate) headers: Headers,
     pub(crate) body: Body,
     /// The target's count of requests in progress, one lower once this answer is gone.
     pub(crate) outstanding: Option<Outstanding>,
 }
-
-/// Where a header value is built: on the stack unless it is long.
-type Buffer = SmallVec<[u8; 128]>;
 
 /// Splits `host:port`; the brackets of an IPv6 literal stay with the host (RFC 3986 §3.2.2).
 fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -105,28 +107,24 @@ fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
 #[cfg(test)]
 impl Request {
     /// A GET over HTTP/1.1 with these headers, for unit tests of other rooms.
-    pub(crate) fn for_test(
-        target: &'static str,
-        authority: &'static str,
-        headers: &[(&str, &str)],
-    ) -> Self {
-        let mut map = HeaderMap::new();
-        let mut casing = Casing::default();
-        for (name, value) in headers {
-            let known = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
-            casing.remember(&known, name.as_bytes());
-            map.append(known, value.parse().unwrap());
-        }
+    pub(crate) fn for_test(target: &str, authority: &str, headers: &[(&str, &str)]) -> Self {
+        let mut headers = Headers::for_test(headers);
         Self {
             method: Method::GET,
-            target: Bytes::from_static(target.as_bytes()),
-            authority: Bytes::from_static(authority.as_bytes()),
+            target: headers.keep(target.as_bytes()),
+            authority: headers.keep(authority.as_bytes()),
             version: Version::HTTP_11,
-            headers: map,
-            casing,
+            headers,
             body: Body::Empty,
             upgrade: None,
         }
+    }
+
+    /// The same for another target and authority, which may be any bytes.
+    pub(crate) fn asks(mut self, target: &[u8], authority: &[u8]) -> Self {
+        self.target = self.headers.keep(target);
+        self.authority = self.headers.keep(authority);
+        self
     }
 }
 

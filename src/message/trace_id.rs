@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use super::Buffer;
+use crate::headers::{Headers, Name};
 
 /// Longest sum of X-Amzn-Trace-Id values that is carried on, in bytes; ALB's limit is 7 KB.
 const SIZE_MAX: usize = 7 * 1024;
@@ -11,12 +11,26 @@ const SIZE_MAX: usize = 7 * 1024;
 const ROOT: &[u8] = b"Root=";
 const SELF: &[u8] = b"Self=";
 
+/// Puts the value for the target in place of the client's.
+pub(super) fn renew(headers: &mut Headers, now_epoch_seconds: u32, random: [u64; 2]) {
+    let ours = id(now_epoch_seconds, random);
+    if !headers.has(Name::XAmznTraceId) {
+        return headers.append_with(Name::XAmznTraceId, |text| {
+            text.extend_from_slice(ROOT);
+            text.extend_from_slice(&ours);
+        });
+    }
+    let sent: SmallVec<[&[u8]; 2]> = headers.all(Name::XAmznTraceId).collect();
+    let next = next(&sent, &ours);
+    drop(sent);
+    headers.set(Name::XAmznTraceId, &next);
+}
+
 /// The value for the target, made of the client's values in their order.
 ///
 /// Without a trace we begin one (`Root`). Within one we are a new step (`Self`), written first, or in the place of
 /// the step before us. Other fields stay as they are.
-pub(super) fn next(values: &[&[u8]], now_epoch_seconds: u32, random: [u64; 2]) -> Buffer {
-    let ours = id(now_epoch_seconds, random);
+fn next(values: &[&[u8]], ours: &[u8]) -> Vec<u8> {
     let size: usize = values.iter().map(|value| value.len()).sum();
     let fields: SmallVec<[&[u8]; 8]> = if size > SIZE_MAX {
         SmallVec::new()
@@ -24,18 +38,18 @@ pub(super) fn next(values: &[&[u8]], now_epoch_seconds: u32, random: [u64; 2]) -
         values.iter().copied().flat_map(fields).collect()
     };
     let has = |key: &[u8]| fields.iter().any(|field| field.starts_with(key));
-    let mut next = Buffer::new();
+    let mut next = Vec::new();
     // Where our step stands: at the front, unless an older step keeps a place for it.
     let mut place_of_step = has(SELF);
     if !place_of_step {
         let key = if has(ROOT) { SELF } else { ROOT };
-        push(&mut next, &[key, &ours]);
+        push(&mut next, &[key, ours]);
     }
     for field in &fields {
         if !field.starts_with(SELF) {
             push(&mut next, &[field]);
         } else if std::mem::take(&mut place_of_step) {
-            push(&mut next, &[SELF, &ours]);
+            push(&mut next, &[SELF, ours]);
         }
     }
     next
@@ -48,7 +62,7 @@ fn fields(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|field| !field.is_empty())
 }
 
-fn push(next: &mut Buffer, parts: &[&[u8]]) {
+fn push(next: &mut Vec<u8>, parts: &[&[u8]]) {
     if !next.is_empty() {
         next.push(b';');
     }
@@ -86,7 +100,7 @@ mod tests {
 
     fn next_of(values: &[&str]) -> String {
         let values: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
-        String::from_utf8(next(&values, NOW, RANDOM).to_vec()).unwrap()
+        String::from_utf8(next(&values, &id(NOW, RANDOM))).unwrap()
     }
 
     #[test]

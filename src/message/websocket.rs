@@ -3,7 +3,8 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT};
+
+use crate::headers::{Headers, Name};
 
 /// A `Sec-WebSocket-Key` of our own (RFC 6455 §4.1), for clients that come by HTTP/2 and have none (RFC 8441 §5).
 #[derive(Debug)]
@@ -15,18 +16,18 @@ impl Key {
         Self(BASE64_STANDARD.encode(random))
     }
 
-    pub(crate) fn value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.0).ok()
+    pub(crate) fn value(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Whether an answer was made with this key (RFC 6455 §4.2.2).
-    pub(crate) fn is_accepted(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_accepted(&self, headers: &Headers) -> bool {
         let text = format!("{}258EAFA5-E914-47DA-95CA-C5AB0DC85B11", self.0);
         let expected = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
         let expected = BASE64_STANDARD.encode(expected);
         headers
-            .get(SEC_WEBSOCKET_ACCEPT)
-            .is_some_and(|accept| accept.as_bytes() == expected.as_bytes())
+            .get(Name::SecWebSocketAccept)
+            .is_some_and(|accept| accept == expected.as_bytes())
     }
 }
 
@@ -163,13 +164,11 @@ mod tests {
     #[test]
     fn a_key_is_accepted_by_its_own_answer() {
         let key = Key::new(*b"the sample nonce");
-        assert_eq!(key.value().unwrap(), "dGhlIHNhbXBsZSBub25jZQ==");
-        let answer = |accept: &'static str| {
-            HeaderMap::from_iter([(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_static(accept))])
-        };
+        assert_eq!(key.value(), b"dGhlIHNhbXBsZSBub25jZQ==");
+        let answer = |accept| Headers::for_test(&[("Sec-WebSocket-Accept", accept)]);
         assert!(key.is_accepted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")));
         assert!(!key.is_accepted(&answer("s3pPLMBiTxaQ9kYGzzhZRbK+xOp=")));
-        assert!(!key.is_accepted(&HeaderMap::new()));
+        assert!(!key.is_accepted(&Headers::default()));
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 mod admit;
 
-use http::{HeaderValue, header};
-
 use crate::action::Hop;
+use crate::headers::Name;
 use crate::message::{
     Answer, Client, ClientConnection, Error, Exchange, MatchedRule, Request, Response, headers,
 };
@@ -54,11 +53,9 @@ async fn answer(
 pub(crate) fn refuse(error: Error, answer: Answer, exchange: &mut Exchange) -> Response {
     let verdict = error.verdict();
     tracing::debug!(%error, reason = verdict.reason, blame = verdict.blame.as_str(), "answering for ourselves");
-    let mut response = finish(error.into_response(answer, worker::date()), exchange);
+    let mut response = finish(error.into_response(answer, &worker::date()), exchange);
     if verdict.connection == ClientConnection::Close {
-        response
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response.headers.append(Name::Connection, b"close");
     }
     response
 }
@@ -69,7 +66,7 @@ pub(crate) fn client_gone(exchange: &mut Exchange) {
 }
 
 fn finish(mut response: Response, exchange: &mut Exchange) -> Response {
-    headers::toward_client(&mut response.headers, worker::date());
+    headers::toward_client(&mut response.headers, &worker::date());
     exchange.elb_status = Some(response.status);
     exchange.response_started = Some(exchange.moment());
     response

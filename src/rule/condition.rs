@@ -4,10 +4,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::Method;
 use ipnet::IpNet;
 
 use super::pattern::{Backslash, Case, Pattern};
+use crate::headers::Headers;
 use crate::message::{Client, Request};
 use crate::model;
 
@@ -17,7 +18,7 @@ pub(crate) enum Condition {
     HostHeader(Box<[Pattern]>),
     PathPattern(Box<[Pattern]>),
     HttpHeader {
-        name: HeaderName,
+        name: Box<str>,
         values: Box<[Pattern]>,
     },
     HttpRequestMethod(Box<[Arc<str>]>),
@@ -40,7 +41,7 @@ pub(super) struct Subject<'a> {
     path: &'a [u8],
     query: Option<&'a [u8]>,
     method: &'a Method,
-    headers: &'a HeaderMap,
+    headers: &'a Headers,
     source: IpAddr,
 }
 
@@ -54,8 +55,7 @@ impl Condition {
                 Self::path_pattern(paths.iter().map(|path| path.as_str()))
             }
             model::Condition::HttpHeader { name, values } => Self::HttpHeader {
-                name: HeaderName::from_bytes(name.as_str().as_bytes())
-                    .expect("a header name pattern is a token (RFC 9110 §5.6.2)"),
+                name: name.as_str().into(),
                 values: compile(values.iter().map(|value| value.as_str()), Case::Insensitive),
             },
             model::Condition::HttpRequestMethod(methods) => Self::HttpRequestMethod(
@@ -86,9 +86,8 @@ impl Condition {
             Self::PathPattern(paths) => paths.iter().any(|path| path.matches(subject.path)),
             Self::HttpHeader { name, values } => subject
                 .headers
-                .get_all(name)
-                .iter()
-                .any(|sent| values.iter().any(|value| value.matches(sent.as_bytes()))),
+                .named(name.as_bytes())
+                .any(|sent| values.iter().any(|value| value.matches(sent))),
             Self::HttpRequestMethod(methods) => methods
                 .iter()
                 .any(|method| **method == *subject.method.as_str()),
@@ -182,7 +181,7 @@ pub(super) mod tests {
 
     fn header(name: &'static str, value: &str) -> Condition {
         Condition::HttpHeader {
-            name: HeaderName::from_static(name),
+            name: name.into(),
             values: compile([value].into_iter(), Case::Insensitive),
         }
     }

@@ -81,7 +81,6 @@ impl<A> Rules<A> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::condition::tests::{client, host, path};
@@ -170,9 +169,7 @@ mod tests {
                 .map(|(&priority, (asked_path, asked_host))| rule(priority, [path(asked_path), host(asked_host)]))
                 .collect();
             fastrand::Rng::with_seed(order).shuffle(&mut rules);
-            let mut request = Request::for_test("/", "", &[]);
-            request.target = Bytes::from(target);
-            request.authority = Bytes::from(authority);
+            let request = Request::for_test(&target, &authority, &[]);
             let client = client("198.51.100.7:1000");
             let expected = rules
                 .iter()

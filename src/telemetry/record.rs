@@ -6,7 +6,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http::header::HeaderValue;
 use http::{StatusCode, Version};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -50,17 +49,14 @@ pub(crate) fn append_alb(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, exc
     plain(line, OrDash(tls.map(|tls| tls.cipher)));
     plain(line, OrDash(tls.map(|tls| tls.version)));
     plain(line, OrDash(exchange.target_group.as_ref().map(Arn)));
-    quoted(line, exchange.trace_id.as_ref().map(HeaderValue::as_bytes));
+    quoted(line, exchange.trace_id.as_deref());
     quoted(line, tls.and_then(|tls| tls.server_name.as_deref()));
     // A certificate of one's own has no ARN.
     quoted(line, NONE);
     plain(line, Rule(exchange.rule));
     plain(line, Iso8601(exchange.started_at));
     quoted(line, exchange.action.as_str());
-    quoted(
-        line,
-        exchange.redirect_url.as_ref().map(HeaderValue::as_bytes),
-    );
+    quoted(line, exchange.redirect_url.as_deref());
     quoted(line, exchange.error_reason);
     plain(line, Quoted(OrDash(exchange.target)));
     plain(line, Quoted(OrDash(exchange.target_status.map(Code))));
@@ -100,12 +96,15 @@ pub(crate) fn append_json(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, ex
         ssl_cipher: tls.map(|tls| tls.cipher),
         ssl_protocol: tls.map(|tls| tls.version),
         target_group: exchange.target_group.as_ref().map(TargetGroupName::as_str),
-        trace_id: exchange.trace_id.as_ref().map(text),
+        trace_id: exchange.trace_id.as_deref().map(String::from_utf8_lossy),
         domain_name: tls.and_then(|tls| tls.server_name.as_deref()),
         matched_rule_priority: rule_number(exchange.rule),
         request_creation_time: Iso8601(exchange.started_at),
         actions_executed: exchange.action.as_str(),
-        redirect_url: exchange.redirect_url.as_ref().map(text),
+        redirect_url: exchange
+            .redirect_url
+            .as_deref()
+            .map(String::from_utf8_lossy),
         error_reason: exchange.error_reason,
         conn_trace_id: Tid(exchange.connection),
     };
@@ -232,7 +231,7 @@ fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn user_agent(asked: &Asked) -> Option<&[u8]> {
-    let value = asked.user_agent.as_ref()?.as_bytes();
+    let value = asked.user_agent.as_deref()?;
     Some(&value[..value.len().min(USER_AGENT_MAX)])
 }
 
@@ -253,10 +252,6 @@ fn rule_number(rule: MatchedRule) -> Option<i32> {
         MatchedRule::Priority(priority) => Some(priority.into()),
         MatchedRule::Default => Some(0),
     }
-}
-
-fn text(value: &HeaderValue) -> Cow<'_, str> {
-    String::from_utf8_lossy(value.as_bytes())
 }
 
 /// Seconds with ALB's precision.
@@ -383,7 +378,6 @@ impl Serialize for Tid {
 mod tests {
     use std::time::Instant;
 
-    use bytes::Bytes;
     use http::Method;
     use serde_json::json;
 
@@ -439,14 +433,12 @@ mod tests {
         });
         exchange.asked = Some(Asked {
             method: Method::GET,
-            authority: Bytes::from_static(b"shop.example"),
-            target: Bytes::from_static(b"/cart?id=7"),
+            authority: b"shop.example"[..].into(),
+            target: b"/cart?id=7"[..].into(),
             version: Version::HTTP_11,
-            user_agent: Some(HeaderValue::from_static("curl/8.5.0")),
+            user_agent: Some(b"curl/8.5.0"[..].into()),
         });
-        exchange.trace_id = Some(HeaderValue::from_static(
-            "Root=1-695735a5-0123456789abcdef01234567",
-        ));
+        exchange.trace_id = Some(b"Root=1-695735a5-0123456789abcdef01234567"[..].into());
         exchange.rule = MatchedRule::Priority(10);
         exchange.action = Action::Forward;
         exchange.target_group = Some("web".parse().unwrap());
@@ -594,9 +586,9 @@ mod tests {
     fn a_client_cannot_write_records_of_its_own() {
         let mut exchange = forwarded();
         let asked = exchange.asked.as_mut().unwrap();
-        asked.target = Bytes::from_static(b"/a\"b\\c\x1b[31m\x7f\xff\r\nhttp 2026");
-        asked.authority = Bytes::from_static(b"a\"\n:80\"");
-        asked.user_agent = Some(HeaderValue::from_bytes(b"x\" 200 \"\t\\").unwrap());
+        asked.target = b"/a\"b\\c\x1b[31m\x7f\xff\r\nhttp 2026"[..].into();
+        asked.authority = b"a\"\n:80\""[..].into();
+        asked.user_agent = Some(b"x\" 200 \"\t\\"[..].into());
         let line = line(&exchange);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.is_ascii());
@@ -611,7 +603,7 @@ mod tests {
     #[test]
     fn a_long_user_agent_is_cut_at_8_kb() {
         let mut exchange = forwarded();
-        let long = HeaderValue::from_str(&"u".repeat(20_000)).unwrap();
+        let long = vec![b'u'; 20_000].into();
         exchange.asked.as_mut().unwrap().user_agent = Some(long);
         assert_eq!(field(&exchange, "user_agent").len(), 8192);
     }
@@ -622,12 +614,12 @@ mod tests {
         exchange.kind = Kind::H2;
         let asked = exchange.asked.as_mut().unwrap();
         asked.version = Version::HTTP_2;
-        asked.authority = Bytes::from_static(b"[::1]:8443");
+        asked.authority = b"[::1]:8443"[..].into();
         assert_eq!(
             field(&exchange, "request"),
             "GET https://[::1]:8443/cart?id=7 HTTP/2.0"
         );
-        exchange.asked.as_mut().unwrap().authority = Bytes::new();
+        exchange.asked.as_mut().unwrap().authority = [].into();
         assert_eq!(
             field(&exchange, "request"),
             "GET https://192.0.2.1:443/cart?id=7 HTTP/2.0"
@@ -638,7 +630,7 @@ mod tests {
     fn a_redirect_names_where_it_sent_the_client() {
         let mut exchange = forwarded();
         exchange.action = Action::Redirect;
-        exchange.redirect_url = Some(HeaderValue::from_static("https://shop.example:443/login"));
+        exchange.redirect_url = Some(b"https://shop.example:443/login"[..].into());
         assert_eq!(field(&exchange, "actions_executed"), "redirect");
         assert_eq!(
             field(&exchange, "redirect_url"),

@@ -160,7 +160,6 @@ fn with_body(head: ResponseHead, body: Body) -> Response {
     Response {
         status: head.status,
         headers: head.headers,
-        casing: head.casing,
         body,
         outstanding: None,
     }
@@ -256,13 +255,9 @@ impl Exchange<'_> {
         let (framing, outgoing) = framing(&self.request.method, body.size());
         worker::with_outgoing(|head| {
             let Request {
-                method,
-                target,
-                headers,
-                casing,
-                ..
+                method, headers, ..
             } = &*self.request;
-            encode_request(head, method, target, headers, casing, framing);
+            encode_request(head, method, self.request.target(), headers, framing);
             match outgoing {
                 None => {
                     self.state = State::Bodiless;

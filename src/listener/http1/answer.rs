@@ -3,12 +3,12 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{StatusCode, Version};
 
 use super::Asked;
+use crate::headers::{Headers, Name};
 use crate::http1::{
-    Casing, Connection, FramingHeader, Persistence, Upgraded, encode_response, encode_switch,
-    give_back,
+    Connection, FramingHeader, Persistence, Upgraded, encode_response, encode_switch,
 };
 use crate::message::{self, Answer, Body, Outgoing, Outstanding, Response, Size};
 use crate::worker::{self, Alarm};
@@ -35,11 +35,10 @@ pub(super) async fn write(
     let Response {
         status,
         mut headers,
-        casing,
         mut body,
         outstanding,
     } = response;
-    headers.remove(header::CONNECTION);
+    headers.remove(Name::Connection);
     let (framing, mut end) = framing(asked, status, &headers, &body);
     if asked.answer == Answer::HeadOnly || end.is_none() {
         body = Body::Empty;
@@ -66,7 +65,7 @@ pub(super) async fn write(
         let pushed = worker::with_outgoing(|out| {
             if head {
                 let reason = message::reason_phrase(status);
-                encode_response(out, status, reason, &headers, &casing, framing, persistence);
+                encode_response(out, status, reason, &headers, framing, persistence);
             }
             match body.poll_lend(cx, |cx, piece| {
                 message::push(connection, cx, out, framed, piece)
@@ -97,29 +96,26 @@ pub(super) async fn write(
     };
     connection.touch();
     // Silence of either side: the target's shows here too, since its bytes are ours.
-    let written = alarm
+    alarm
         .while_active(idle_timeout, || connection.last_active(), writing)
         .await
-        .unwrap_or(Written::CutShort);
-    give_back(headers, casing);
-    written
+        .unwrap_or(Written::CutShort)
 }
 
 /// Tells the client that what it asked for is spoken from here on.
 pub(super) async fn agree(
     connection: &Connection,
     target: &Upgraded,
-    mut headers: HeaderMap,
-    casing: Casing,
+    mut headers: Headers,
     idle_timeout: Duration,
     alarm: &Alarm,
 ) -> Written {
-    headers.remove(header::CONNECTION);
+    headers.remove(Name::Connection);
     let mut head = true;
     let writing = |cx: &mut Context<'_>| {
         if std::mem::take(&mut head) {
             worker::with_outgoing(|out| {
-                encode_switch(out, target.protocol(), &headers, &casing);
+                encode_switch(out, target.protocol(), &headers);
                 connection.push(cx, &[out])
             })?;
         }
@@ -129,7 +125,6 @@ pub(super) async fn agree(
     let written = alarm
         .while_active(idle_timeout, || connection.last_active(), writing)
         .await;
-    give_back(headers, casing);
     match written {
         Some(Ok(())) => Written::Whole,
         Some(Err(_)) | None => Written::ClientGone,
@@ -148,16 +143,12 @@ enum Pushed {
 fn framing(
     asked: &Asked,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Headers,
     body: &Body,
 ) -> (FramingHeader, Option<Outgoing>) {
     let announced = || {
-        headers
-            .get(header::CONTENT_LENGTH)?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
+        let length = headers.get(Name::ContentLength)?;
+        str::from_utf8(length).ok()?.parse().ok()
     };
     match body.size() {
         // RFC 9110 §8.6: an answer to HEAD and a 304 may say how long the content would be.

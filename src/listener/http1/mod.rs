@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Version, header};
+use http::Version;
 
 use super::connection::Front;
 use crate::action::Tunnel;
+use crate::headers::Name;
 use crate::http1::{
-    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, give_back,
-    parse_request,
+    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, parse_request,
 };
 use crate::message::{self, Body, Client, Exchange, Kind, Outstanding, Request, Response, Size};
 use crate::proxy;
@@ -133,10 +133,6 @@ async fn converse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm) -> 
 }
 
 /// What comes next in a conversation.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once; boxing it would cost each request an allocation"
-)]
 enum Next {
     Request(RequestHead),
     /// Bytes that are no request, or a request that began and did not go on.
@@ -253,18 +249,16 @@ async fn exchange(
     };
     // What is left of the body goes back to the connection, which then knows whether it can go on.
     drop(request.body);
-    give_back(request.headers, request.casing);
     let outcome = match answer {
         Some(Response {
             body: Body::Upgraded(target),
             headers,
-            casing,
             outstanding,
             ..
         }) => {
             let idle_timeout = listener.idle_timeout;
             exchange.tunnelled();
-            match agree(connection, &target, headers, casing, idle_timeout, alarm).await {
+            match agree(connection, &target, headers, idle_timeout, alarm).await {
                 Written::Whole => {
                     return After::Tunnel(Box::new(Through {
                         tunnel: Tunnel::new(target),
@@ -339,7 +333,6 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         authority,
         version,
         headers,
-        casing,
         framing,
         persistence,
         expectation,
@@ -359,7 +352,6 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         authority,
         version,
         headers,
-        casing,
         body,
         upgrade,
     };
@@ -443,8 +435,8 @@ fn persistence_after(
 ) -> Persistence {
     let says_close = response
         .headers
-        .get(header::CONNECTION)
-        .is_some_and(|value| value == "close");
+        .get(Name::Connection)
+        .is_some_and(|value| value == b"close");
     let ends_by_closing =
         asked.version == Version::HTTP_10 && response.body.size() == Size::Unknown;
     let too_much_unread = connection.body_left().is_none_or(|left| left > DISCARD_MAX);

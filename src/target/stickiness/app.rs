@@ -1,9 +1,8 @@
 //! AWSALBAPP: keeps a client with its target for as long as a cookie of the application comes along. Reads no value
 //! of the application's; whether its cookie is there is for others to see.
 
-use http::header::{HeaderMap, HeaderValue, ORIGIN, USER_AGENT};
-
-use super::{FOR_OTHER_SITES, Keys, Opened, Stays, attributes, sealed_cookie, value};
+use super::{FOR_OTHER_SITES, Keys, Opened, Stays, attributes, sealed_cookie};
+use crate::headers::{Headers, Name};
 use crate::message::Request;
 use crate::message::cookie::{self, Found};
 
@@ -27,7 +26,7 @@ enum Site {
 }
 
 /// Reads what a client has.
-pub(crate) fn open(keys: &Keys, headers: &HeaderMap, now: u32) -> Opened {
+pub(crate) fn open(keys: &Keys, headers: &Headers, now: u32) -> Opened {
     let [first, rest @ ..] = NAMES.map(|name| match cookie::find(headers, name) {
         Found::One(value) if value == REMOVED.as_bytes() => Found::Nothing,
         found => found,
@@ -40,43 +39,40 @@ pub(crate) fn open(keys: &Keys, headers: &HeaderMap, now: u32) -> Opened {
 
 /// The Set-Cookie value that keeps the client of `request` where `stays` says. `None` if the system gives no random
 /// numbers.
-pub(crate) fn seal(keys: &Keys, stays: &Stays, now: u32, request: &Request) -> Option<HeaderValue> {
+pub(crate) fn seal(keys: &Keys, stays: &Stays, now: u32, request: &Request) -> Option<String> {
     let mut cookie = sealed_cookie(keys, NAMES[0], PURPOSE, stays, now)?;
     // ALB tells Chromium alone: Safari on iOS 12 takes SameSite=None for Strict.
     if site(request) == Site::Other && chromium(&request.headers) >= Some(CHROMIUM_SAMESITE) {
         cookie.push_str(FOR_OTHER_SITES);
     }
-    value(cookie)
+    Some(cookie)
 }
 
 /// The Set-Cookie values that take back what a client has.
-pub(crate) fn removal(now: u32) -> impl Iterator<Item = HeaderValue> {
+pub(crate) fn removal(now: u32) -> impl Iterator<Item = String> {
     NAMES.into_iter().filter_map(move |name| {
         let mut cookie = format!("{name}={REMOVED}");
         attributes(&mut cookie, now)?;
-        value(cookie)
+        Some(cookie)
     })
 }
 
 /// By Origin, which browsers send with every request that CORS is about. That of a page of ours names us.
 fn site(request: &Request) -> Site {
-    let Some(origin) = request.headers.get(ORIGIN) else {
+    let Some(origin) = request.headers.get(Name::Origin) else {
         return Site::Same;
     };
-    let scheme_end = origin
-        .as_bytes()
-        .windows(3)
-        .position(|three| three == b"://");
-    let authority = scheme_end.map(|at| &origin.as_bytes()[at + 3..]);
-    match authority.is_some_and(|authority| authority.eq_ignore_ascii_case(&request.authority)) {
+    let scheme_end = origin.windows(3).position(|three| three == b"://");
+    let authority = scheme_end.map(|at| &origin[at + 3..]);
+    match authority.is_some_and(|authority| authority.eq_ignore_ascii_case(request.authority())) {
         true => Site::Same,
         false => Site::Other,
     }
 }
 
 /// The version of Chromium that the client is, or is made of.
-fn chromium(headers: &HeaderMap) -> Option<u32> {
-    let agent = headers.get(USER_AGENT)?.to_str().ok()?;
+fn chromium(headers: &Headers) -> Option<u32> {
+    let agent = str::from_utf8(headers.get(Name::UserAgent)?).ok()?;
     let mut products = agent.split_ascii_whitespace();
     let version = products.find_map(|product| {
         let chrome = product.strip_prefix("Chrome/");
@@ -89,7 +85,6 @@ fn chromium(headers: &HeaderMap) -> Option<u32> {
 mod tests {
     use std::time::Duration;
 
-    use http::header::COOKIE;
     use proptest::prelude::*;
 
     use super::*;
@@ -110,14 +105,13 @@ mod tests {
     }
 
     fn opened(cookies: &str) -> Opened {
-        let headers = HeaderMap::from_iter([(COOKIE, cookies.parse().unwrap())]);
+        let headers = Headers::for_test(&[("Cookie", cookies)]);
         open(&keys(), &headers, NOW)
     }
 
     fn sealed(headers: &[(&str, &str)]) -> String {
         let request = Request::for_test("/", "web.example:8443", headers);
-        let cookie = seal(&keys(), &stays(), NOW, &request).unwrap();
-        cookie.to_str().unwrap().to_owned()
+        seal(&keys(), &stays(), NOW, &request).unwrap()
     }
 
     fn sealed_value() -> String {
@@ -158,10 +152,10 @@ mod tests {
     #[test]
     fn kinds_of_cookies_cannot_be_swapped() {
         let [pair, _] = Pair::Target.seal(&keys(), &stays(), NOW).unwrap();
-        let pair = pair.to_str().unwrap().replace("AWSALB=", "AWSALBAPP-0=");
+        let pair = pair.replace("AWSALB=", "AWSALBAPP-0=");
         assert_eq!(opened(pair.split(';').next().unwrap()), Opened::Unusable);
         let app = format!("AWSALB={}", sealed_value());
-        let headers = HeaderMap::from_iter([(COOKIE, app.parse().unwrap())]);
+        let headers = Headers::for_test(&[("Cookie", &app)]);
         assert_eq!(Pair::Target.open(&keys(), &headers, NOW), Opened::Unusable);
     }
 

@@ -18,10 +18,9 @@ pub(crate) use stays::Stays;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue};
 use httpdate::HttpDate;
 
+use crate::headers::Headers;
 use crate::message::cookie::{self, Found};
 
 /// What a browser is told, whatever duration is configured (ALB user guide, "Sticky sessions").
@@ -76,7 +75,7 @@ impl Pair {
 
     /// Reads what a client has of the two. As with ALB the CORS one goes first; but where it is of no use, the other
     /// one is taken: a browser may have got only one of them renewed.
-    pub(crate) fn open(self, keys: &Keys, headers: &HeaderMap, now: u32) -> Opened {
+    pub(crate) fn open(self, keys: &Keys, headers: &Headers, now: u32) -> Opened {
         let open = |name| open(keys, self.purpose(), cookie::find(headers, name), now);
         let cors = open(self.cors_name());
         if matches!(&cors, Opened::Stays(stays) if !stays.is_empty()) {
@@ -90,13 +89,13 @@ impl Pair {
 
     /// The two Set-Cookie values that keep a client where `stays` says, to be sent with every response. `None` if the
     /// system gives no random numbers: a response without them is better than none.
-    pub(crate) fn seal(self, keys: &Keys, stays: &Stays, now: u32) -> Option<[HeaderValue; 2]> {
+    pub(crate) fn seal(self, keys: &Keys, stays: &Stays, now: u32) -> Option<[String; 2]> {
         let plain = sealed_cookie(keys, self.name(), self.purpose(), stays, now)?;
         let mut cors = String::with_capacity(COOKIE_SIZE);
         cors.push_str(self.cors_name());
         cors.push_str(&plain[self.name().len()..]);
         cors.push_str(FOR_OTHER_SITES);
-        Some([value(plain)?, value(cors)?])
+        Some([plain, cors])
     }
 }
 
@@ -127,7 +126,7 @@ fn open(keys: &Keys, purpose: &[u8], found: Found<'_>, now: u32) -> Opened {
     }
 }
 
-/// `NAME=VALUE` and the attributes that all of ALB's cookies have. Written into the memory that becomes the header.
+/// `NAME=VALUE` and the attributes that all of ALB's cookies have.
 fn sealed_cookie(
     keys: &Keys,
     name: &str,
@@ -149,13 +148,8 @@ fn attributes(cookie: &mut String, now: u32) -> Option<()> {
     write!(cookie, "; Expires={expires}; Path=/").ok()
 }
 
-fn value(cookie: String) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(Bytes::from(cookie)).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use http::header::COOKIE;
     use proptest::prelude::*;
 
     use super::*;
@@ -183,13 +177,13 @@ mod tests {
     /// The value alone.
     fn sealed(keys: &Keys, pair: Pair, group: &str) -> String {
         let [cookie, _] = pair.seal(keys, &stays(group), NOW).unwrap();
-        let text = cookie.to_str().unwrap();
+        let text = cookie.as_str();
         let (_, value) = text.split_once('=').unwrap();
         value.split_once(';').unwrap().0.to_owned()
     }
 
     fn opened(keys: &Keys, pair: Pair, cookies: &str, now: u32) -> Opened {
-        let headers = HeaderMap::from_iter([(COOKIE, cookies.parse().unwrap())]);
+        let headers = Headers::for_test(&[("Cookie", cookies)]);
         pair.open(keys, &headers, now)
     }
 
@@ -198,7 +192,7 @@ mod tests {
         let keys = keys(1);
         for (pair, name) in [(Pair::Target, "AWSALB"), (Pair::Group, "AWSALBTG")] {
             let [plain, cors] = pair.seal(&keys, &stays("web"), NOW).unwrap();
-            let (plain, cors) = (plain.to_str().unwrap(), cors.to_str().unwrap());
+            let (plain, cors) = (plain.as_str(), cors.as_str());
             let rest = plain.strip_prefix(name).unwrap();
             let (value, attributes) = rest.split_at("=".len() + 76);
             assert_eq!(
@@ -262,7 +256,7 @@ mod tests {
         let mut short = Stays::default();
         short.renew(mark("web"), Duration::from_secs(1), NOW, |_| true);
         let [_, cors] = Pair::Target.seal(&keys, &short, NOW).unwrap();
-        let cors = cors.to_str().unwrap().split(';').next().unwrap();
+        let cors = cors.split(';').next().unwrap();
         let plain = sealed(&keys, Pair::Target, "web");
         let cookies = format!("AWSALB={plain}; {cors}");
         let opened = |cookies: &str| opened(&keys, Pair::Target, cookies, NOW + 1);

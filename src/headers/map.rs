@@ -1,0 +1,72 @@
+//! Headers as HTTP/2's library knows them, and back.
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Headers, Names};
+
+impl Headers {
+    /// What came by HTTP/2.
+    pub(crate) fn of_map(map: &HeaderMap) -> Self {
+        let mut headers = Self::default();
+        for (name, value) in map {
+            headers.append_named(name.as_str().as_bytes(), value.as_bytes());
+        }
+        headers
+    }
+
+    /// What goes by HTTP/2, without the names in `except`; names in lower case (RFC 9113 §8.2). A field that the map
+    /// cannot hold is left out; none is known.
+    pub(crate) fn to_map(&self, except: Names) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len());
+        let Some(block) = self.0.as_deref() else {
+            return map;
+        };
+        // One copy; every value is a slice of it.
+        let text = Bytes::copy_from_slice(&block.text);
+        let fields = block.fields.iter();
+        for field in fields.filter(|field| !field.name.is_some_and(|name| except.has(name))) {
+            let value =
+                text.slice(field.value_at as usize..(field.value_at + field.value_len) as usize);
+            if let (Ok(name), Ok(value)) = (
+                HeaderName::from_bytes(block.name(field)),
+                HeaderValue::from_maybe_shared(value),
+            ) {
+                let _ = map.try_append(name, value);
+            }
+        }
+        map
+    }
+
+    /// Bytes of names and values.
+    pub(crate) fn size(&self) -> u64 {
+        let sizes = self.iter().map(|(name, value)| name.len() + value.len());
+        sizes.sum::<usize>() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Name;
+    use super::*;
+
+    #[test]
+    fn there_and_back_nothing_is_lost_but_capitals() {
+        let headers = Headers::for_test(&[
+            ("Host", "a"),
+            ("X-One", "1"),
+            ("x-one", "2"),
+            ("X-\u{61}", ""),
+        ]);
+        let map = headers.to_map(Names::of(&[Name::Host]));
+        let back = Headers::of_map(&map);
+        assert_eq!(back.lines("host"), [""; 0]);
+        assert_eq!(back.lines("x-one"), ["1", "2"]);
+        assert_eq!(back.line("x-a"), Some(""));
+        assert!(
+            back.iter()
+                .all(|(name, _)| name.to_ascii_lowercase() == name)
+        );
+        assert_eq!(back.size(), 5 + 1 + 5 + 1 + 3);
+    }
+}
