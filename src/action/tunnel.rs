@@ -285,7 +285,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::tls::Stream;
+    use crate::tls::{Socket, Stream};
 
     proptest! {
         #[test]
@@ -311,7 +311,7 @@ mod tests {
         let ours = TcpStream::connect(listener.local_addr().unwrap());
         let (ours, accepted) = tokio::join!(ours, listener.accept());
         let (theirs, peer) = accepted.unwrap();
-        let connection = Connection::new(Stream::Plain(theirs), peer);
+        let connection = Connection::new(Stream::Plain(Socket::new(theirs)), peer);
         (ours.unwrap(), Rc::new(connection))
     }
 

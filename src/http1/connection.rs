@@ -218,15 +218,7 @@ impl Connection {
     /// Whether an idle connection is fit for another request: nothing unread, no end, no stray bytes. Costs a system
     /// call only where the event queue reported something.
     fn is_fit(&self) -> bool {
-        let mut byte = [0];
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        !self.has_unread()
-            && self.unsent.borrow().is_empty()
-            && self
-                .stream
-                .borrow_mut()
-                .poll_read(&mut cx, &mut byte)
-                .is_pending()
+        !self.has_unread() && self.unsent.borrow().is_empty() && self.stream.borrow_mut().is_quiet()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::balance::{Balance, Counted, HandedOver, Placed};
 use super::connection::{self, Place};
 use crate::telemetry::ListenerMetrics;
+use crate::tls::Socket;
 
 /// Most connections of one listener on one worker; beyond it they wait in the kernel's backlog.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -125,7 +126,7 @@ fn spawn(
     let counted = (Open::count(open, &place.listener().ledger.metrics), load);
     let place_of_one = Rc::clone(place);
     place.drain.spawn(async move {
-        connection::serve(tcp, peer, place_of_one).await;
+        connection::serve(Socket::new(tcp), peer, place_of_one).await;
         drop(counted);
     });
 }

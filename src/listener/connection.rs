@@ -13,8 +13,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
-use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -23,7 +21,7 @@ use crate::drain::Drain;
 use crate::http1::Connection;
 use crate::message::{Client, ConnectionId, Exchange, Kind, Outstanding, TlsFacts, page};
 use crate::snapshot::{Listener, ListenerId, Snapshot};
-use crate::tls::{self, Stream};
+use crate::tls::{self, Socket, Stream};
 use crate::worker::{self, Alarm};
 
 /// Longest wait for a whole TLS handshake, first byte to last.
@@ -100,7 +98,7 @@ impl Place {
 /// One client connection, as its server loop knows it.
 #[derive(Debug)]
 pub(super) struct Front {
-    pub(super) client: Client,
+    pub(super) client: Rc<Client>,
     pub(super) id: ConnectionId,
     place: Rc<Place>,
     since: Instant,
@@ -171,7 +169,7 @@ impl Front {
 
 /// Serves one accepted socket to its end. What lives here is held by every connection for as long as it is open, so
 /// whatever is large or short stands in a box of its own.
-pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
+pub(super) async fn serve(tcp: Socket, peer: SocketAddr, place: Rc<Place>) {
     match Box::pin(greet(tcp, peer, place)).await {
         Greeted::Http1(connection, front) => http1::serve(connection, front).await,
         Greeted::Http2(tls, front) => Box::pin(http2::serve(*tls, front)).await,
@@ -182,12 +180,12 @@ pub(super) async fn serve(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) {
 /// What a client turned out to speak.
 enum Greeted {
     Http1(Rc<Connection>, Rc<Front>),
-    Http2(Box<TlsStream<TcpStream>>, Rc<Front>),
+    Http2(Box<TlsStream<Socket>>, Rc<Front>),
     Gone,
 }
 
 /// Finds out who is there: addresses, and where there is TLS, what its handshake agrees on.
-async fn greet(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) -> Greeted {
+async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>) -> Greeted {
     // A socket without a local address was reset while it waited.
     let Ok(local) = tcp.local_addr() else {
         return Greeted::Gone;
@@ -195,11 +193,11 @@ async fn greet(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) -> Greeted {
     let (peer, local) = (canonical(peer), canonical(local));
     let listener = place.listener();
     let mut front = Front {
-        client: Client {
+        client: Rc::new(Client {
             peer,
             local,
             tls: None,
-        },
+        }),
         id: ConnectionId(fastrand::u128(..).to_ne_bytes()),
         place,
         since: worker::now(),
@@ -212,10 +210,14 @@ async fn greet(tcp: TcpStream, peer: SocketAddr, place: Rc<Place>) -> Greeted {
         return Greeted::Gone;
     };
     let facts = tls::server::facts(tls.get_ref().1);
-    front.client.tls = facts.map(|facts| TlsFacts {
-        version: facts.version,
-        cipher: facts.cipher,
-        server_name: facts.server_name.map(Into::into),
+    front.client = Rc::new(Client {
+        peer,
+        local,
+        tls: facts.map(|facts| TlsFacts {
+            version: facts.version,
+            cipher: facts.cipher,
+            server_name: facts.server_name.map(Into::into),
+        }),
     });
     if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
         return Greeted::Http2(tls, Rc::new(front));
@@ -231,11 +233,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// The handshake, first byte to last, under one limit; `None` when the connection is over.
 async fn handshake(
-    tcp: TcpStream,
+    tcp: Socket,
     config: Arc<rustls::ServerConfig>,
     front: &Front,
     listener: &Listener,
-) -> Option<Box<TlsStream<TcpStream>>> {
+) -> Option<Box<TlsStream<Socket>>> {
     let alarm = Alarm::new();
     let deadline = worker::now() + HANDSHAKE_TIMEOUT;
     match alarm
@@ -268,9 +270,9 @@ enum Greeting {
 
 /// Looks at the first byte and leaves it. Asked before rustls is: when that meets something else it answers with an
 /// alert, and then it is too late for words.
-fn poll_greeting(tcp: &TcpStream, front: &Front, cx: &mut Context<'_>) -> Poll<Greeting> {
+fn poll_greeting(tcp: &Socket, front: &Front, cx: &mut Context<'_>) -> Poll<Greeting> {
     let mut first = [0];
-    let greeting = match tcp.poll_peek(cx, &mut ReadBuf::new(&mut first)) {
+    let greeting = match tcp.poll_peek(cx, &mut first) {
         Poll::Pending if front.ends_idle() => Greeting::None,
         Poll::Pending => return Poll::Pending,
         Poll::Ready(Ok(0) | Err(_)) => Greeting::None,
@@ -282,7 +284,7 @@ fn poll_greeting(tcp: &TcpStream, front: &Front, cx: &mut Context<'_>) -> Poll<G
 }
 
 /// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands.
-async fn answer_in_clear(tcp: TcpStream, peer: SocketAddr) {
+async fn answer_in_clear(tcp: Socket, peer: SocketAddr) {
     let page = page(StatusCode::BAD_REQUEST);
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nServer: awselb/2.0\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\

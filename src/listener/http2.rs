@@ -16,7 +16,6 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
@@ -30,7 +29,7 @@ use crate::message::{
 };
 use crate::proxy;
 use crate::snapshot::Ledger;
-use crate::tls::Stream;
+use crate::tls::{Socket, Stream};
 use crate::worker::{self, Alarm};
 
 /// Streams at once on one connection (ALB quota: 128).
@@ -56,7 +55,7 @@ const LAST_RESORT: Duration = Duration::from_secs(1);
 const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 
 /// Serves one connection until either side has had enough.
-pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
+pub(super) async fn serve(tls: TlsStream<Socket>, front: Rc<Front>) {
     let alarm = Alarm::new();
     let usage = Rc::new(Usage {
         active: Cell::new(0),
@@ -73,7 +72,8 @@ pub(super) async fn serve(tls: TlsStream<TcpStream>, front: Rc<Front>) {
         move |request| {
             let stream = InUse::begin(&usage);
             let streams = streams.clone();
-            async move { Ok::<_, Infallible>(answer(request, stream, &streams).await) }
+            // Boxed: hyper hands it on by value several times, and it is large.
+            Box::pin(async move { Ok::<_, Infallible>(answer(request, stream, &streams).await) })
         }
     });
     let mut connection = pin!(builder(streams).serve_connection(TokioIo::new(tls), service));
@@ -236,13 +236,14 @@ async fn answer(
     let alarm = Alarm::new();
     let listener = front.listener();
     let exchange = front.begin(Kind::H2, &listener);
-    let mut record = Record {
+    // Boxed: it goes with the answer, which hyper hands on by value.
+    let mut record = Box::new(Record {
         exchange,
         kept_by: Keeper::Listener(Rc::clone(&listener)),
         outstanding: None,
         received: Rc::default(),
         _stream: stream,
-    };
+    });
     let whole = message::Answer::to(request.method());
     let tunnel = Handshake::begin(&mut request);
     let response = match read(request, tunnel.as_ref(), Rc::clone(&record.received)) {
@@ -339,7 +340,7 @@ fn is_switch(response: &Response) -> bool {
 fn open(
     handshake: Handshake,
     response: Response,
-    mut record: Record,
+    mut record: Box<Record>,
     idle_timeout: Duration,
     streams: &Local,
 ) -> http::Response<Outgoing> {
@@ -385,7 +386,7 @@ async fn carry(
     mut tunnel: Box<Tunnel>,
     stream: Upgraded,
     front: &Front,
-    mut record: Record,
+    mut record: Box<Record>,
     idle_timeout: Duration,
 ) {
     let alarm = Alarm::new();
@@ -505,7 +506,7 @@ impl Drop for Record {
 struct Outgoing {
     body: Body,
     /// `None` where a tunnel has it.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     alarm: Alarm,
     idle_timeout: Duration,
 }

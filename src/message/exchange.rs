@@ -2,6 +2,7 @@
 //! it in, the access log reads it. Never formats, never reads a clock, and allocates nothing of its own.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode, Version};
@@ -14,7 +15,7 @@ use crate::worker;
 /// One request and its answer. Ends in the access log, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
-    pub(crate) client: Client,
+    pub(crate) client: Rc<Client>,
     pub(crate) connection: ConnectionId,
     pub(crate) kind: Kind,
     /// When the first byte of the request was seen; every other instant is told relative to it.
@@ -107,14 +108,14 @@ pub(crate) struct Times {
 impl Exchange {
     /// A request of which nothing is known but its connection and its moment.
     pub(crate) fn begin(
-        client: &Client,
+        client: &Rc<Client>,
         connection: ConnectionId,
         kind: Kind,
         started: Instant,
         started_at: SystemTime,
     ) -> Self {
         Self {
-            client: client.clone(),
+            client: Rc::clone(client),
             connection,
             kind,
             started,
@@ -241,7 +242,13 @@ impl Exchange {
             0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
             0xee, 0xff,
         ]);
-        Self::begin(&client, connection, Kind::Http, started, started_at)
+        Self::begin(
+            &Rc::new(client),
+            connection,
+            Kind::Http,
+            started,
+            started_at,
+        )
     }
 }
 

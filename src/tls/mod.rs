@@ -6,8 +6,10 @@ pub(crate) mod client;
 mod error;
 pub(crate) mod policy;
 pub(crate) mod server;
+mod socket;
 mod stream;
 mod x509;
 
 pub(crate) use error::Error;
+pub(crate) use socket::Socket;
 pub(crate) use stream::Stream;

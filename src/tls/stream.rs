@@ -2,21 +2,22 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::Socket;
 
 /// A connected socket, with or without TLS on it. The TLS states are large, so they live on the heap.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     /// We are the server: toward clients.
-    Server(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Server(Box<tokio_rustls::server::TlsStream<Socket>>),
     /// We are the client: toward targets.
-    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Client(Box<tokio_rustls::client::TlsStream<Socket>>),
     /// What a client's extended CONNECT has opened (RFC 8441).
     Http2(Box<TokioIo<Upgraded>>),
 }
@@ -93,16 +94,26 @@ impl Stream {
         }
     }
 
+    /// Whether nothing came since the last read, not even an end.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_quiet(),
+            // What came may be TLS's own affair, such as a ticket.
+            Self::Server(_) | Self::Client(_) | Self::Http2(_) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                self.poll_read(&mut cx, &mut [0]).is_pending()
+            }
+        }
+    }
+
     /// Has the connection end with a reset when it is dropped: what came so far must not look whole.
     pub(crate) fn reset(&self) {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Server(tls) => tls.get_ref().0,
-            Self::Client(tls) => tls.get_ref().0,
+        match self {
+            Self::Plain(tcp) => tcp.reset(),
+            Self::Server(tls) => tls.get_ref().0.reset(),
+            Self::Client(tls) => tls.get_ref().0.reset(),
             // hyper resets the stream by itself.
-            Self::Http2(_) => return,
-        };
-        // A socket that cannot be told is closed in the ordinary way.
-        let _ = tcp.set_zero_linger();
+            Self::Http2(_) => {}
+        }
     }
 }

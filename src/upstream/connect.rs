@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::Error;
-use crate::tls::Stream;
+use crate::tls::{Socket, Stream};
 
 /// Longest wait for a connection, and again for its handshake (ALB user guide: 10 seconds, fixed).
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(crate) async fn connect(
 
 /// Tries the addresses in turn, from a random one on, so that those of one name share the load. Each has its share of
 /// the time, so that one that swallows packets does not keep the others from being tried.
-async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Error> {
+async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(Socket, SocketAddr), Error> {
     let mut outcome = Error::NoAddress;
     let share = CONNECT_TIMEOUT / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     let first = fastrand::usize(..addresses.len().max(1));
@@ -50,7 +50,7 @@ async fn connect_tcp(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr)
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true).map_err(Error::Connect)?;
-                return Ok((tcp, *address));
+                return Ok((Socket::new(tcp), *address));
             }
             Ok(Err(error)) => outcome = Error::Connect(error),
             Err(_elapsed) => outcome = Error::ConnectTimeout,

@@ -1,0 +1,155 @@
+//! A TCP socket of the data plane. Does what tokio's does with less around each system call: the call itself without
+//! the C library, which makes every one of them a point where a thread may be cancelled, and a look at whether the
+//! socket is ready before any lock is taken.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::coop;
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) struct Socket(TcpStream);
+
+impl Socket {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        Self(tcp)
+    }
+
+    /// The address on our side.
+    ///
+    /// # Errors
+    /// When the connection was reset before it was looked at.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Looks at bytes that came and leaves them.
+    pub(crate) fn poll_peek(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_peek(cx, &mut ReadBuf::new(buffer))
+    }
+
+    /// Whether nothing came since the last read, not even an end. Costs a system call only where the event queue
+    /// reported something.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let peeked = self.attempt(Interest::READABLE, 0, || {
+            let (_, count) = rustix::net::recv(&self.0, &mut byte, RecvFlags::PEEK)?;
+            Ok(count)
+        });
+        peeked.is_none()
+    }
+
+    /// Has the connection end with a reset when it is dropped.
+    pub(crate) fn reset(&self) {
+        // A socket that cannot be told is closed in the ordinary way.
+        let _ = self.0.set_zero_linger();
+    }
+
+    /// Makes a system call that moves up to `most` bytes, if the socket is ready for it; `None` when it is not.
+    fn attempt(
+        &self,
+        interest: Interest,
+        most: usize,
+        call: impl FnOnce() -> rustix::io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut moved = None;
+        let outcome = self.0.try_io(interest, || {
+            let count = call()?;
+            moved = Some(count);
+            match count {
+                // Fewer than it might have been: the next call would find nothing, and the event queue tells when it
+                // will. A socket that is reported anew after this call is reported by this thread, so later.
+                1.. if count < most => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        });
+        match (moved, outcome) {
+            (Some(count), _) => Some(Ok(count)),
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Some(Err(error)),
+            (None, _) => None,
+        }
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+        call: impl Fn() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        // A connection that always moves on must let others run, too.
+        let turn = ready!(coop::poll_proceed(cx));
+        loop {
+            if let Some(outcome) = self.attempt(Interest::WRITABLE, most, &call) {
+                turn.made_progress();
+                return Poll::Ready(outcome);
+            }
+            ready!(self.0.poll_write_ready(cx))?;
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let turn = ready!(coop::poll_proceed(cx));
+        loop {
+            let room = buffer.initialize_unfilled();
+            let most = room.len();
+            let received = self.attempt(Interest::READABLE, most, || {
+                let (_, count) = rustix::net::recv(&self.0, room, RecvFlags::empty())?;
+                Ok(count)
+            });
+            if let Some(outcome) = received {
+                turn.made_progress();
+                buffer.advance(outcome?);
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.0.poll_read_ready(cx))?;
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let send = || rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL);
+        self.poll_send(cx, bytes.len(), send)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let most = pieces.iter().map(|piece| piece.len()).sum();
+        self.poll_send(cx, most, || rustix::io::writev(&self.0, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
