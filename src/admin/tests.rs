@@ -28,7 +28,7 @@ struct Door {
 
 impl Door {
     async fn open(address: &str) -> Self {
-        let metrics = Metrics::new(&"shop".parse().unwrap());
+        let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
         metrics.listener(443, Protocol::Https).requests.increment(5);
         let (readiness, seen) = watch::channel(Readiness::Ready);
         let view = View::for_test(seen, metrics);

@@ -252,7 +252,7 @@ mod tests {
             .build()
             .unwrap();
         let (_readiness, seen) = watch::channel(Readiness::Ready);
-        let view = View::for_test(seen, Metrics::new(&"shop".parse().unwrap()));
+        let view = View::for_test(seen, Metrics::new(&"shop".parse().unwrap(), 1));
         let expected = view.status();
         let entered = runtime.enter();
         let bound = admin::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();

@@ -84,7 +84,7 @@ impl Controller {
         let listeners =
             Listeners::start(workers, Arc::clone(&current), sockets).map_err(Rejected::Workers)?;
         let tasks = TaskTracker::new();
-        let metrics = Arc::new(Metrics::new(&config.load_balancer.name));
+        let metrics = Arc::new(Metrics::new(&config.load_balancer.name, workers));
         let process = metrics.process();
         let access_logs = AccessLogs::new(process.access_log_dropped.clone());
         process

@@ -279,7 +279,8 @@ impl Group {
     pub(crate) fn for_test(name: &str) -> Self {
         let name = name.parse().unwrap();
         let settings = model::TargetGroup::new(name, model::Protocol::Http, 80);
-        let metrics = crate::telemetry::Metrics::new(&"lb".parse().unwrap()).group(&settings.name);
+        let metrics =
+            crate::telemetry::Metrics::new(&"lb".parse().unwrap(), 1).group(&settings.name);
         let mut chance = fastrand::Rng::with_seed(1);
         Self::new(&settings, Usage::InUse, 1, metrics, &mut chance)
     }
@@ -315,7 +316,7 @@ pub(super) mod tests {
 
     /// The meters of group `app`.
     pub(in crate::target) fn metrics() -> GroupMetrics {
-        Metrics::new(&"lb".parse().unwrap()).group(&"app".parse().unwrap())
+        Metrics::new(&"lb".parse().unwrap(), 1).group(&"app".parse().unwrap())
     }
 
     /// A group of this many targets, all healthy.

@@ -1,11 +1,15 @@
 //! Every metric, its name once. Handles are bound when a load balancer is built; on the way of a request they are only
 //! counted up. Never installs anything for the whole process: each load balancer has its own.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use http::StatusCode;
 use jiff::Timestamp;
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::tally::{Tallies, Tally};
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
 /// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
@@ -15,40 +19,48 @@ use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    counted: Mutex<Counted>,
+}
+
+/// What workers count, until it is told.
+#[derive(Debug)]
+struct Counted {
+    tallies: Tallies,
+    told: HashMap<(&'static str, Vec<Label>), (Tally, Counter)>,
 }
 
 /// What one listener counts, by its port. Ports and protocols come from the configuration, so the labels are bounded.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerMetrics {
-    pub(crate) connections_total: Counter,
+    pub(crate) connections_total: Tally,
     pub(crate) connections: Gauge,
-    pub(crate) tls_errors: Counter,
-    pub(crate) requests: Counter,
-    pub(crate) received_bytes: Counter,
-    pub(crate) sent_bytes: Counter,
-    pub(crate) fixed_responses: Counter,
-    pub(crate) redirects: Counter,
-    elb_3xx: Counter,
-    elb_4xx: Counter,
-    elb_5xx: Counter,
-    elb_500: Counter,
-    elb_502: Counter,
-    elb_503: Counter,
-    elb_504: Counter,
+    pub(crate) tls_errors: Tally,
+    pub(crate) requests: Tally,
+    pub(crate) received_bytes: Tally,
+    pub(crate) sent_bytes: Tally,
+    pub(crate) fixed_responses: Tally,
+    pub(crate) redirects: Tally,
+    elb_3xx: Tally,
+    elb_4xx: Tally,
+    elb_5xx: Tally,
+    elb_500: Tally,
+    elb_502: Tally,
+    elb_503: Tally,
+    elb_504: Tally,
 }
 
 /// What one target group counts, by its name.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupMetrics {
-    pub(crate) requests: Counter,
-    pub(crate) connection_errors: Counter,
-    pub(crate) tls_errors: Counter,
+    pub(crate) requests: Tally,
+    pub(crate) connection_errors: Tally,
+    pub(crate) tls_errors: Tally,
     pub(crate) healthy: Gauge,
     pub(crate) unhealthy: Gauge,
-    target_2xx: Counter,
-    target_3xx: Counter,
-    target_4xx: Counter,
-    target_5xx: Counter,
+    target_2xx: Tally,
+    target_3xx: Tally,
+    target_4xx: Tally,
+    target_5xx: Tally,
 }
 
 /// What there is one of.
@@ -85,14 +97,22 @@ impl Outcome {
 }
 
 impl Metrics {
-    /// The metrics of this load balancer; all its series carry its name.
-    pub(crate) fn new(load_balancer: &LoadBalancerName) -> Self {
+    /// The metrics of this load balancer; all its series carry its name. So many workers count.
+    pub(crate) fn new(load_balancer: &LoadBalancerName, workers: usize) -> Self {
         let recorder = PrometheusBuilder::new()
             .add_global_label("load_balancer", load_balancer.as_str())
             .build_recorder();
         describe(&recorder);
         let handle = recorder.handle();
-        Self { recorder, handle }
+        let counted = Mutex::new(Counted {
+            tallies: Tallies::new(workers),
+            told: HashMap::new(),
+        });
+        Self {
+            recorder,
+            handle,
+            counted,
+        }
     }
 
     /// The handles of the listener on this port. Asking again gives the same counters.
@@ -103,11 +123,10 @@ impl Metrics {
                 Label::new("protocol", protocol.as_str()),
             ]
         };
-        let counter = |name| self.counter(name, labels());
-        let elb = |class| self.counter(ELB_RESPONSES, with(labels(), "class", class));
-        let elb_error = |code| self.counter(ELB_ERRORS, with(labels(), "code", code));
-        let bytes =
-            |direction| self.counter(PROCESSED_BYTES, with(labels(), "direction", direction));
+        let counter = |name| self.tally(name, labels());
+        let elb = |class| self.tally(ELB_RESPONSES, with(labels(), "class", class));
+        let elb_error = |code| self.tally(ELB_ERRORS, with(labels(), "code", code));
+        let bytes = |direction| self.tally(PROCESSED_BYTES, with(labels(), "direction", direction));
         ListenerMetrics {
             connections_total: counter(CONNECTIONS_TOTAL),
             connections: self.gauge(CONNECTIONS, labels()),
@@ -130,8 +149,8 @@ impl Metrics {
     /// The handles of the target group of this name. Asking again gives the same counters.
     pub(crate) fn group(&self, name: &TargetGroupName) -> GroupMetrics {
         let labels = || vec![Label::new("target_group", name.as_str().to_owned())];
-        let counter = |name| self.counter(name, labels());
-        let responses = |class| self.counter(TARGET_RESPONSES, with(labels(), "class", class));
+        let counter = |name| self.tally(name, labels());
+        let responses = |class| self.tally(TARGET_RESPONSES, with(labels(), "class", class));
         GroupMetrics {
             requests: counter(TARGET_REQUESTS),
             connection_errors: counter(TARGET_CONNECTION_ERRORS),
@@ -170,7 +189,25 @@ impl Metrics {
 
     /// Prometheus text.
     pub(crate) fn render(&self) -> String {
+        for (tally, counter) in self.lock().told.values() {
+            counter.absolute(tally.sum());
+        }
         self.handle.render()
+    }
+
+    /// A counter for workers. Asking again gives the same one.
+    fn tally(&self, metric: Metric, labels: Vec<Label>) -> Tally {
+        let Counted { tallies, told } = &mut *self.lock();
+        let (tally, _) = told.entry((metric.name, labels)).or_insert_with_key(|key| {
+            let counter = self.counter(metric, key.1.clone());
+            (tallies.next(), counter)
+        });
+        tally.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        // Both parts are sound after every step, even if a thread died between two.
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counter(&self, metric: Metric, labels: Vec<Label>) -> Counter {
@@ -383,7 +420,7 @@ mod tests {
     use super::*;
 
     fn rendered(touch: impl FnOnce(&Metrics)) -> String {
-        let metrics = Metrics::new(&"shop".parse().unwrap());
+        let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
         touch(&metrics);
         metrics.render()
     }
@@ -499,7 +536,7 @@ mod tests {
 
     #[test]
     fn a_refused_change_is_an_alarm_until_one_is_applied() {
-        let metrics = Metrics::new(&"shop".parse().unwrap());
+        let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
         let reloads = metrics.reloads();
         let value = |series: &str| {
             let text = metrics.render();
@@ -530,8 +567,8 @@ mod tests {
 
     #[test]
     fn two_load_balancers_count_apart() {
-        let one = Metrics::new(&"one".parse().unwrap());
-        let two = Metrics::new(&"two".parse().unwrap());
+        let one = Metrics::new(&"one".parse().unwrap(), 1);
+        let two = Metrics::new(&"two".parse().unwrap(), 1);
         one.process().generation.set(7);
         two.process().generation.set(1);
         assert!(

@@ -5,6 +5,7 @@ mod access_log;
 pub(crate) mod log;
 mod metrics;
 mod record;
+mod tally;
 
 pub(crate) use access_log::{AccessLog, Writer};
 pub(crate) use metrics::{

@@ -376,6 +376,8 @@ impl Serialize for Tid {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use std::time::Instant;
 
     use http::Method;
@@ -425,8 +427,9 @@ mod tests {
         let started = Instant::now();
         let mut exchange = Exchange::for_test(started);
         exchange.kind = Kind::Https;
-        exchange.client.local.set_port(443);
-        exchange.client.tls = Some(TlsFacts {
+        let client = Rc::make_mut(&mut exchange.client);
+        client.local.set_port(443);
+        client.tls = Some(TlsFacts {
             version: "TLSv1.2",
             cipher: "ECDHE-RSA-AES128-GCM-SHA256",
             server_name: Some("shop.example".into()),
@@ -550,8 +553,9 @@ mod tests {
     fn a_request_that_nobody_took_has_dashes_and_minus_ones() {
         let mut exchange = forwarded();
         exchange.kind = Kind::Http;
-        exchange.client.tls = None;
-        exchange.client.local.set_port(80);
+        let client = Rc::make_mut(&mut exchange.client);
+        client.tls = None;
+        client.local.set_port(80);
         exchange.target = None;
         exchange.target_status = None;
         exchange.request_sent = None;

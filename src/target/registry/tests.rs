@@ -52,7 +52,7 @@ fn house_that_inherits(inherited: Vec<KnownTarget>) -> House {
     let tasks = TaskTracker::new();
     House {
         registry: Registry::new(2, tasks.clone(), inherited),
-        metrics: Metrics::new(&"lb".parse().unwrap()),
+        metrics: Metrics::new(&"lb".parse().unwrap(), 1),
         tasks,
         now: Instant::now(),
     }
