@@ -1,6 +1,10 @@
 //! A hatch into private rooms for fuzz targets, benches and the test against another parser. Promises nothing to
 //! anyone else.
 
+mod hallway;
+
+pub use hallway::{Arrived, Cookies, Hallway, arrive, pass_response};
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
