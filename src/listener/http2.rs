@@ -571,3 +571,24 @@ enum CutShort {
     #[error(transparent)]
     Broken(#[from] Broken),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::connection::tests::size_of_future;
+
+    /// Without what hyper holds.
+    #[test]
+    fn what_connections_streams_and_tunnels_hold_stays_small() {
+        let connection = size_of_future(|(tls, front)| serve(tls, front));
+        assert!(connection <= 4352, "a connection has {connection} bytes");
+        let stream = size_of_future(|(request, stream, streams)| answer(request, stream, streams));
+        assert!(stream <= 4096, "a stream has {stream} bytes");
+        let tunnel = size_of_future(|(tunnel, stream, front, record, idle_timeout)| {
+            carry(tunnel, stream, front, record, idle_timeout)
+        });
+        assert!(tunnel <= 1664, "the task of a tunnel has {tunnel} bytes");
+        let tunnel = size_of::<Tunnel>();
+        assert!(tunnel <= 160, "a tunnel has {tunnel} bytes");
+    }
+}

@@ -117,3 +117,19 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every connection has a stream, plain ones too. The buffers of TLS are not in it.
+    #[test]
+    fn what_tls_adds_to_a_connection_stays_small() {
+        let stream = size_of::<Stream>();
+        assert!(stream <= 40, "a stream has {stream} bytes");
+        let server = size_of::<tokio_rustls::server::TlsStream<TcpStream>>();
+        assert!(server <= 1280, "TLS toward a client has {server} bytes");
+        let client = size_of::<tokio_rustls::client::TlsStream<TcpStream>>();
+        assert!(client <= 1152, "TLS toward a target has {client} bytes");
+    }
+}

@@ -523,3 +523,21 @@ pub(super) async fn linger(connection: &Connection, alarm: &Alarm) {
         })
         .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::connection::tests::size_of_future;
+
+    /// Memory of a connection in use is taken for an exchange and given back a second later; a tunnel keeps what it has.
+    #[test]
+    fn what_exchanges_and_tunnels_hold_stays_small() {
+        let conversing = size_of_future(|(connection, front, alarm)| {
+            let connection: &Rc<Connection> = connection;
+            converse(connection, front, alarm)
+        });
+        assert!(conversing <= 4096, "an exchange has {conversing} bytes");
+        let tunnel = size_of::<Through>();
+        assert!(tunnel <= 768, "a tunnel has {tunnel} bytes");
+    }
+}
