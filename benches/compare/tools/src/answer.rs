@@ -23,8 +23,8 @@ pub struct Head {
 }
 
 impl Answer {
-    /// Takes what has come; gives back how much belongs to this answer.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, String> {
+    /// Takes what has come and hands on what is body; gives back how much belongs to this answer.
+    pub fn take(&mut self, bytes: &[u8], mut body: impl FnMut(&[u8])) -> Result<usize, String> {
         let mut from = 0;
         if self.whole.is_none() {
             // Nearly every head comes in one piece, and that one is not copied.
@@ -47,7 +47,9 @@ impl Answer {
         let left = self.left();
         let taken = left.min((bytes.len() - from) as u64);
         self.body += taken;
-        Ok(from + taken as usize)
+        let to = from + taken as usize;
+        body(&bytes[from..to]);
+        Ok(to)
     }
 
     fn wait(&mut self, bytes: &[u8]) -> Result<usize, String> {
@@ -128,19 +130,26 @@ mod tests {
     #[test]
     fn an_answer_may_come_in_any_pieces() {
         for piece in 1..=ANSWER.len() {
-            let mut answer = Answer::default();
+            let (mut answer, mut body) = (Answer::default(), Vec::new());
             for bytes in ANSWER.chunks(piece) {
                 assert_eq!(answer.done(), None);
-                assert_eq!(answer.take(bytes), Ok(bytes.len()));
+                assert_eq!(
+                    answer.take(bytes, |piece| body.extend_from_slice(piece)),
+                    Ok(bytes.len())
+                );
             }
             assert_eq!(answer.done(), Some(HEAD), "pieces of {piece}");
+            assert_eq!(body, b"hello");
         }
     }
 
     #[test]
     fn what_follows_an_answer_is_not_its_own() {
         let mut answer = Answer::default();
-        assert_eq!(answer.take(&[ANSWER, ANSWER].concat()), Ok(ANSWER.len()));
+        assert_eq!(
+            answer.take(&[ANSWER, ANSWER].concat(), |_| ()),
+            Ok(ANSWER.len())
+        );
         answer.clear();
         assert!(!answer.is_begun());
     }
@@ -149,12 +158,19 @@ mod tests {
     fn an_upgrade_has_no_body() {
         let mut answer = Answer::default();
         let head = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
-        assert_eq!(answer.take(&[head, &b"frame"[..]].concat()), Ok(head.len()));
+        assert_eq!(
+            answer.take(&[head, &b"frame"[..]].concat(), |_| ()),
+            Ok(head.len())
+        );
         assert_eq!(answer.done().unwrap().status, 101);
     }
 
     #[test]
     fn a_body_without_length_is_refused() {
-        assert!(Answer::default().take(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(
+            Answer::default()
+                .take(b"HTTP/1.1 200 OK\r\n\r\n", |_| ())
+                .is_err()
+        );
     }
 }

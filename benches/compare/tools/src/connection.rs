@@ -198,14 +198,15 @@ impl Connection {
     /// One request and its answer, waiting for it.
     pub fn exchange(&mut self, request: &[u8], scratch: &mut [u8]) -> io::Result<Head> {
         self.send(request)?;
-        self.answer(scratch)
+        self.answer(scratch, |_| ())
     }
 
-    pub fn answer(&mut self, scratch: &mut [u8]) -> io::Result<Head> {
+    /// An answer, waiting for it; its body is handed on.
+    pub fn answer(&mut self, scratch: &mut [u8], mut body: impl FnMut(&[u8])) -> io::Result<Head> {
         let mut answer = Answer::default();
         loop {
             let mut wrong = Ok(());
-            let received = self.receive(scratch, |bytes| match answer.take(bytes) {
+            let received = self.receive(scratch, |bytes| match answer.take(bytes, &mut body) {
                 Ok(count) if count < bytes.len() => {
                     wrong = Err(String::from("more came than the answer has"))
                 }

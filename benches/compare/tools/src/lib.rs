@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod connection;
+pub mod http2;
 pub mod poll;
 pub mod report;
 pub mod slots;

@@ -25,6 +25,8 @@ const CHUNK_LINE_MAX: usize = 256;
 
 const HEADERS_MAX: usize = 100;
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 fn main() -> ExitCode {
     words::run("target ADDRESS [ADDRESS…]", serve)
 }
@@ -41,7 +43,7 @@ fn serve(mut words: Words) -> Result<(), Trouble> {
     }
     let mut connections: Slots<Connection> = Slots::default();
     let mut shared = Shared {
-        head: head(BODY.len() as u64, "text/plain; charset=utf-8"),
+        head: head(BODY.len() as u64, TEXT, ""),
         pattern: BODY.repeat(SCRATCH / BODY.len()),
         counts: Counts::default(),
     };
@@ -370,25 +372,38 @@ impl Connection {
                 return self.say(&report, "application/json");
             }
             _ => {
-                self.unsent.extend_from_slice(&shared.head);
+                if self.closes {
+                    self.begin(BODY.len() as u64, TEXT);
+                } else {
+                    self.unsent.extend_from_slice(&shared.head);
+                }
                 if !is_head {
                     self.unsent.extend_from_slice(&BODY);
                 }
                 return;
             }
         };
-        self.unsent.extend(head(size, "application/octet-stream"));
+        self.begin(size, "application/octet-stream");
         self.body = if is_head { 0 } else { size };
     }
 
     fn answer_length(&mut self, length: u64) {
         self.last = self.closes;
         self.stage = Stage::Head;
-        self.say(&length.to_string(), "text/plain; charset=utf-8");
+        self.say(&length.to_string(), TEXT);
+    }
+
+    fn begin(&mut self, length: u64, kind: &str) {
+        let line = if self.closes {
+            "Connection: close\r\n"
+        } else {
+            ""
+        };
+        self.unsent.extend(head(length, kind, line));
     }
 
     fn say(&mut self, body: &str, kind: &str) {
-        self.unsent.extend(head(body.len() as u64, kind));
+        self.begin(body.len() as u64, kind);
         self.unsent.extend_from_slice(body.as_bytes());
     }
 }
@@ -407,7 +422,7 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, End> {
 }
 
 /// What servers of today send, at about their length. The dates stand still: nobody reads them.
-fn head(length: u64, kind: &str) -> Vec<u8> {
+fn head(length: u64, kind: &str, line: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\n\
          Date: Fri, 20 Nov 2026 12:00:00 GMT\r\n\
@@ -418,7 +433,7 @@ fn head(length: u64, kind: &str) -> Vec<u8> {
          ETag: \"691d8f28-80\"\r\n\
          Cache-Control: no-cache\r\n\
          Vary: Accept-Encoding\r\n\
-         X-Content-Type-Options: nosniff\r\n\r\n"
+         X-Content-Type-Options: nosniff\r\n{line}\r\n"
     )
     .into_bytes()
 }

@@ -1,12 +1,17 @@
 //! The loads that other people's tools do not offer. Each counts everything that goes wrong, and ends.
 
+mod bodies;
+mod connect;
 mod echo;
+mod idle;
 mod rate;
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
 
 use tools::connection::{Destination, Tls};
+use tools::report::Errors;
 use tools::words::{self, Trouble, Words};
 
 /// Longest load: a day.
@@ -16,7 +21,7 @@ const CONNECTIONS_MAX: usize = 1_000_000;
 
 fn main() -> ExitCode {
     words::run(
-        "load echo|rate ADDRESS …; README.md says what each takes",
+        "load echo|rate|idle|connect|bodies ADDRESS …; README.md says what each takes",
         load,
     )
 }
@@ -25,6 +30,9 @@ fn load(mut words: Words) -> Result<(), Trouble> {
     match words.first().as_deref() {
         Some("echo") => echo::load(words),
         Some("rate") => rate::load(words),
+        Some("idle") => idle::load(words),
+        Some("connect") => connect::load(words),
+        Some("bodies") => bodies::load(words),
         _ => Err(words::words("which load?")),
     }
 }
@@ -38,10 +46,14 @@ struct Common {
 
 impl Common {
     fn read(words: &mut Words) -> Result<Self, Trouble> {
+        Self::read_with(words, "/")
+    }
+
+    fn read_with(words: &mut Words, path: &str) -> Result<Self, Trouble> {
         let host = words
             .text("--host")?
             .unwrap_or_else(|| String::from("localhost"));
-        let path = words.text("--path")?.unwrap_or_else(|| String::from("/"));
+        let path = words.text("--path")?.unwrap_or_else(|| String::from(path));
         let tls = words.flag("--tls");
         let destination = Destination {
             address: words.address()?,
@@ -79,4 +91,25 @@ fn expect_status(status: u16, expected: u16) -> io::Result<()> {
     Err(io::Error::other(format!(
         "status {status} instead of {expected}"
     )))
+}
+
+/// Runs `one` as often at once; adds up what was done and what went wrong.
+fn in_threads(count: usize, one: impl Fn(usize) -> (u64, Errors) + Sync) -> (u64, Errors) {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                scope.spawn({
+                    let one = &one;
+                    move || one(number)
+                })
+            })
+            .collect();
+        let mut sum = (0, Errors::default());
+        for thread in threads {
+            let (done, errors) = thread.join().expect("a load counts what goes wrong");
+            sum.0 += done;
+            sum.1.merge(errors);
+        }
+        sum
+    })
 }

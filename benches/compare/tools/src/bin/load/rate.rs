@@ -62,10 +62,11 @@ pub(crate) fn load(mut words: Words) -> Result<(), Trouble> {
             number += 1;
             due = first + Duration::from_secs_f64(number as f64 / rate);
         }
-        let wakes = if due < ends { due } else { ends + PATIENCE };
         if now >= ends && (fleet.waiting() == 0 || now >= ends + PATIENCE) {
             break;
         }
+        let over = if now < ends { ends } else { ends + PATIENCE };
+        let wakes = if due < ends { due } else { over };
         poll.wait(Some(wakes.saturating_duration_since(Instant::now())))?;
         for ready in poll.ready() {
             fleet.go_on(ready, &poll, &mut scratch);
@@ -232,15 +233,15 @@ impl Line {
         }
         loop {
             let mut wrong = None;
-            let received =
-                self.connection
-                    .receive(scratch, |bytes| match self.answer.take(bytes) {
-                        Ok(count) if count < bytes.len() => {
-                            wrong = Some(String::from("more came than the answer has"))
-                        }
-                        Ok(_) => (),
-                        Err(sentence) => wrong = Some(sentence),
-                    })?;
+            let received = self.connection.receive(scratch, |bytes| {
+                match self.answer.take(bytes, |_| ()) {
+                    Ok(count) if count < bytes.len() => {
+                        wrong = Some(String::from("more came than the answer has"))
+                    }
+                    Ok(_) => (),
+                    Err(sentence) => wrong = Some(sentence),
+                }
+            })?;
             if let Some(sentence) = wrong {
                 return Err(io::Error::other(sentence));
             }
