@@ -1,0 +1,128 @@
+"""Measures albedo beside its peers: every side in turn, in another order each round, so that what drifts drifts for all."""
+
+import argparse
+import http.client
+import json
+import os
+import time
+from pathlib import Path
+
+import modes
+import peers
+import programs
+import results
+
+HERE = Path(__file__).parent
+
+
+class Bench:
+    """What every mode needs: the programs that run, the targets, the certificate and the command line."""
+
+    def __init__(self, checks, started, options):
+        self.checks, self.programs, self.options = checks, started, options
+        self.folder, self.binary, self.rounds, self.seconds = started.folder, options.binary, options.rounds, options.seconds
+        chain = programs.certificate(self.folder)
+        key, both = chain.with_name("tls-key.pem"), chain.with_name("both.pem")
+        both.write_text(chain.read_text() + key.read_text())
+        self.certificate = chain, key, both
+        # What wrk's TLS offers is set by no option of it.
+        self.openssl = self.folder / "openssl.cnf"
+        self.openssl.write_text(OPENSSL)
+        self.targets = programs.free_ports(2)
+        addresses = [f"127.0.0.1:{port}" for port in self.targets]
+        started.start([self.tool("target"), *addresses], self.targets, "targets", peers.OTHER_CPU)
+        self.asker, self.asked = http.client.HTTPConnection("127.0.0.1", self.targets[0], timeout=60), 0
+
+    def tool(self, name):
+        return Path(self.options.tools) / name
+
+    def counts(self):
+        """What the targets have counted, without the requests that ask for it."""
+        self.asker.request("GET", "/connections")
+        counts = json.loads(self.asker.getresponse().read())
+        self.asked += 1
+        return {**counts, "requests": counts["requests"] - self.asked}
+
+    def answers(self, port):
+        try:
+            ask(port)
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def play(self, mode):
+        """All rounds of a mode, in each of which every side has its turn."""
+        labels = ["albedo", "albedo again", *self.options.peers, *mode.floors]
+        sides = [peers.SIDES[label](self, label) for label in labels]
+        result = results.Result(mode.name, mode.unit, {side.label: side.version() for side in sides}, [])
+        print(f"{mode.name}: {', '.join(f'{label} {version}' for label, version in result.versions.items())}", flush=True)
+        try:
+            for side in sides:
+                side.start()
+            said = time.monotonic()
+            for each in mode.rounds(self, sides):
+                result.rounds.append(each)
+                if time.monotonic() - said > SAY_EVERY:
+                    said = time.monotonic()
+                    print(f"  after {len(result.rounds)} rounds: {result.line()}", flush=True)
+        finally:
+            for side in sides:
+                if side.process:
+                    side.end()
+        return result
+
+
+#: Seconds between two lines of how it goes.
+SAY_EVERY = 15
+
+#: TLS 1.3 with one cipher suite and one group, for programs that take OpenSSL's own settings.
+OPENSSL = """openssl_conf = all
+[all]
+ssl_conf = ssl
+[ssl]
+system_default = one
+[one]
+MinProtocol = TLSv1.3
+Ciphersuites = TLS_AES_128_GCM_SHA256
+Groups = X25519
+"""
+
+
+def ask(port, path="/"):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def compare(checks, started, options):
+    bench = Bench(checks, started, options)
+    for mode in options.modes:
+        result = bench.play(mode)
+        result.show()
+        checks.check(f"{mode.name} is measured, and everything was answered", True)
+        results.keep(HERE / "results.json", result, options)
+
+
+def main():
+    names = [mode.name for mode in modes.MODES]
+    line = argparse.ArgumentParser(prog="run", description=__doc__)
+    line.add_argument("modes", nargs="*", metavar="MODE", help=f"all by default: {', '.join(names)}")
+    line.add_argument("--peers", default="nginx,haproxy,envoy,caddy", help="which of them (%(default)s)")
+    line.add_argument("--rounds", type=int, default=40, help="in each of which every side has its turn (%(default)s)")
+    line.add_argument("--seconds", type=float, default=0.4, help="of a turn (%(default)s)")
+    line.add_argument("--add", action="store_true", help="adds rounds to those that stand in results.json")
+    line.add_argument("--binary", required=True)
+    line.add_argument("--tools", required=True)
+    options = line.parse_args()
+    if peers.OTHER_CPU:
+        os.sched_setaffinity(0, peers.OTHER_CPU)
+    options.modes = [mode for mode in modes.MODES if not options.modes or any(mode.name == name or mode.name.startswith(f"{name}/") for name in options.modes)]
+    options.peers = [peer for peer in options.peers.split(",") if peer]
+    programs.run(compare, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The loads: programs that ask a side for work. Each is a command, and a way to read what it says at its end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from typing import Callable
+
+from peers import OTHER_CPU
+
+#: Longest that a load may take to end after its time, in seconds.
+PATIENCE = 30
+
+
+@dataclass(frozen=True)
+class Load:
+    """`command(bench, side, seconds)`; `wrong(output)` is empty when everything was answered; `counts` names the targets' own count of it."""
+
+    command: Callable
+    wrong: Callable
+    counts: str = "requests"
+
+
+class Running:
+    """A load that can be halted and set going again: what it keeps open stays open."""
+
+    def __init__(self, bench, side, load, seconds):
+        self.bench, self.side, self.load = bench, side, load
+        words = [str(word) for word in load.command(bench, side, seconds)]
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, "OPENSSL_CONF": str(bench.openssl)},
+            preexec_fn=(lambda: os.sched_setaffinity(0, OTHER_CPU)) if OTHER_CPU else None,
+        )
+        bench.programs.processes.append(self.process)
+        self.halt()
+
+    def halt(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self):
+        """Lets it come to its end; gives what went wrong."""
+        self.go()
+        output, _ = self.process.communicate(timeout=PATIENCE)
+        return self.load.wrong(output)
+
+
+def wrk(tls=False, path="/", connections=64):
+    """Requests by HTTP/1.1, one after the other on each connection."""
+
+    def command(bench, side, seconds):
+        address = f"https://localhost:{side.tls}{path}" if tls else f"http://localhost:{side.plain}{path}"
+        # Its patience is longer than it is ever halted.
+        return ["wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "--timeout", f"{seconds + PATIENCE}s", address]
+
+    def wrong(output):
+        found = re.search(r"(\d+) requests in", output)
+        return "; ".join(re.findall(r"Socket errors: .*|Non-2xx.*|unable to .*", output)) if found else output[-500:]
+
+    return Load(command, wrong)
+
+
+def h2load(path="/", clients=16, streams=10):
+    """Requests by HTTP/2 over TLS, several at a time on each connection."""
+
+    def command(bench, side, seconds):
+        words = ["h2load", "-D", seconds, "-c", clients, "-m", streams, "-t", 1]
+        return [*words, "--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519", f"https://localhost:{side.tls}{path}"]
+
+    def wrong(output):
+        ended = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
+        codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
+        if not ended or not codes or "Application protocol: h2" not in output:
+            return output[-500:]
+        clean = not any(map(int, (*ended.groups(), *codes.groups()[1:])))
+        return "" if clean else f"{ended[0]}; {codes[0]}"
+
+    return Load(command, wrong)
+
+
+def tool(kind, *words, tls=False, counts="requests"):
+    """One of the tools' own loads."""
+
+    def command(bench, side, seconds):
+        port = side.tls if tls else side.plain
+        return [bench.tool("load"), kind, f"127.0.0.1:{port}", "--seconds", seconds, *words, *(["--tls"] if tls else [])]
+
+    def wrong(output):
+        said = last_line(output)
+        return "" if said and not said["errors"] else str(said and said["first_error"]) or output[-500:]
+
+    return Load(command, wrong, counts)
+
+
+def last_line(output):
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    return json.loads(lines[-1]) if lines else None
