@@ -79,6 +79,10 @@ struct Counts {
     accepted: u64,
     open: u64,
     requests: u64,
+    /// Of WebSockets.
+    messages: u64,
+    /// Of large bodies, in both directions.
+    bytes: u64,
 }
 
 struct Shared {
@@ -158,7 +162,10 @@ impl Connection {
         // An edge says what is there when it is delivered, so nothing that came while the socket took no more is missed.
         let mut dry = !ready.readable;
         loop {
-            if !self.flush(&shared.pattern)? {
+            let unsent = self.body;
+            let sent = self.flush(&shared.pattern)?;
+            shared.counts.bytes += unsent - self.body;
+            if !sent {
                 return Ok(());
             }
             if self.last {
@@ -243,6 +250,7 @@ impl Connection {
             Stage::Head => self.request(bytes, shared),
             Stage::Body { left, length } => {
                 let used = left.min(bytes.len() as u64);
+                shared.counts.bytes += used;
                 self.stage = Stage::Body {
                     left: left - used,
                     length,
@@ -275,6 +283,7 @@ impl Connection {
             }
             Stage::Chunk { left, length } => {
                 let used = left.min(bytes.len() as u64);
+                shared.counts.bytes += used;
                 self.stage = match left - used {
                     0 => Stage::Size { length },
                     left => Stage::Chunk { left, length },
@@ -291,7 +300,10 @@ impl Connection {
                 Ok(line.len())
             }
             Stage::Tunnel => match websocket::echo(bytes, &mut self.unsent)? {
-                Echo::Went(used) => Ok(used),
+                Echo::Went(used) => {
+                    shared.counts.messages += 1;
+                    Ok(used)
+                }
                 Echo::Incomplete => Ok(0),
                 Echo::Closed => {
                     self.last = true;
@@ -363,11 +375,15 @@ impl Connection {
                     accepted,
                     open,
                     requests,
+                    messages,
+                    bytes,
                 } = shared.counts;
                 let report = report::Report::default()
                     .say("accepted", accepted)
                     .say("open", open)
                     .say("requests", requests)
+                    .say("messages", messages)
+                    .say("bytes", bytes)
                     .finish();
                 return self.say(&report, "application/json");
             }
