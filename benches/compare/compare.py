@@ -20,7 +20,7 @@ class Bench:
 
     def __init__(self, checks, started, options):
         self.checks, self.programs, self.options = checks, started, options
-        self.folder, self.binary, self.rounds, self.seconds = started.folder, options.binary, options.rounds, options.seconds
+        self.folder, self.binary, self.seconds = started.folder, options.binary, options.seconds
         chain = programs.certificate(self.folder)
         key, both = chain.with_name("tls-key.pem"), chain.with_name("both.pem")
         both.write_text(chain.read_text() + key.read_text())
@@ -50,17 +50,21 @@ class Bench:
         except (OSError, http.client.HTTPException):
             return False
 
+    def more_targets(self, count):
+        """Addresses of so many targets, all of one program."""
+        addresses = [f"127.1.{number // 200}.{number % 200 + 1}:{self.targets[0]}" for number in range(count)]
+        self.programs.start([self.tool("target"), *addresses], [], "more-targets", peers.OTHER_CPU)
+        return addresses
+
     def play(self, mode):
         """All rounds of a mode, in each of which every side has its turn."""
-        labels = ["albedo", "albedo again", *self.options.peers, *mode.floors]
-        sides = [peers.SIDES[label](self, label) for label in labels]
-        result = results.Result(mode.name, mode.unit, {side.label: side.version() for side in sides}, [])
+        pairs = mode.pairs(self.options.peers)
+        sides = [make(self, label) for label, make in peers.SIDES.items() if any(label in pair for pair in pairs)]
+        result = results.Result(mode.name, pairs, {side.label: side.version() for side in sides}, [])
         print(f"{mode.name}: {', '.join(f'{label} {version}' for label, version in result.versions.items())}", flush=True)
+        said = time.monotonic()
         try:
-            for side in sides:
-                side.start()
-            said = time.monotonic()
-            for each in mode.rounds(self, sides):
+            for each in mode.rounds(self, sides, self.options.rounds or mode.ROUNDS):
                 result.rounds.append(each)
                 if time.monotonic() - said > SAY_EVERY:
                     said = time.monotonic()
@@ -111,14 +115,13 @@ def main():
     line = argparse.ArgumentParser(prog="run", description=__doc__)
     line.add_argument("modes", nargs="*", metavar="MODE", help=f"all by default: {', '.join(names)}")
     line.add_argument("--peers", default="nginx,haproxy,envoy,caddy", help="which of them (%(default)s)")
-    line.add_argument("--rounds", type=int, default=40, help="in each of which every side has its turn (%(default)s)")
-    line.add_argument("--seconds", type=float, default=0.4, help="of a turn (%(default)s)")
+    line.add_argument("--rounds", type=int, help="in each of which every side has its turn; 40 for CPU times")
+    line.add_argument("--seconds", type=float, help="of a turn; 0.4 for CPU times")
     line.add_argument("--add", action="store_true", help="adds rounds to those that stand in results.json")
     line.add_argument("--binary", required=True)
     line.add_argument("--tools", required=True)
     options = line.parse_args()
-    if peers.OTHER_CPU:
-        os.sched_setaffinity(0, peers.OTHER_CPU)
+    os.sched_setaffinity(0, peers.OTHER_CPU)
     options.modes = [mode for mode in modes.MODES if not options.modes or any(mode.name == name or mode.name.startswith(f"{name}/") for name in options.modes)]
     options.peers = [peer for peer in options.peers.split(",") if peer]
     programs.run(compare, options)

@@ -16,10 +16,10 @@ PATIENCE = 30
 
 @dataclass(frozen=True)
 class Load:
-    """`command(bench, side, seconds)`; `wrong(output)` is empty when everything was answered; `counts` names the targets' own count of it."""
+    """`read(output)` gives what the load says and what went wrong; `counts` names the targets' own count of the work."""
 
     command: Callable
-    wrong: Callable
+    read: Callable
     counts: str = "requests"
 
 
@@ -27,12 +27,12 @@ class Running:
     """A load that can be halted and set going again: what it keeps open stays open."""
 
     def __init__(self, bench, side, load, seconds):
-        self.bench, self.side, self.load = bench, side, load
+        self.side, self.load, self.seconds = side, load, seconds
         words = [str(word) for word in load.command(bench, side, seconds)]
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ, "OPENSSL_CONF": str(bench.openssl)},
-            preexec_fn=(lambda: os.sched_setaffinity(0, OTHER_CPU)) if OTHER_CPU else None,
+            preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CPU),
         )
         bench.programs.processes.append(self.process)
         self.halt()
@@ -44,25 +44,42 @@ class Running:
         self.process.send_signal(signal.SIGCONT)
 
     def end(self):
-        """Lets it come to its end; gives what went wrong."""
+        """Lets it come to its end; gives what it says. Whatever was not answered is the end of the measurement."""
         self.go()
-        output, _ = self.process.communicate(timeout=PATIENCE)
-        return self.load.wrong(output)
+        output, _ = self.process.communicate(timeout=self.seconds + PATIENCE)
+        said, wrong = self.load.read(output)
+        if wrong:
+            raise RuntimeError(f"{self.side.label} did not answer everything: {wrong}")
+        return said
 
 
-def wrk(tls=False, path="/", connections=64):
-    """Requests by HTTP/1.1, one after the other on each connection."""
+def wrk(tls=False, path="/", paths=(), connections=64):
+    """Requests by HTTP/1.1, one after the other on each connection; for `paths` in turn."""
 
     def command(bench, side, seconds):
         address = f"https://localhost:{side.tls}{path}" if tls else f"http://localhost:{side.plain}{path}"
         # Its patience is longer than it is ever halted.
-        return ["wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "--timeout", f"{seconds + PATIENCE}s", address]
+        words = ["wrk", "-t", 1, "-c", connections, "-d", f"{seconds}s", "--timeout", f"{seconds + PATIENCE}s"]
+        if paths:
+            script = bench.folder / "paths.lua"
+            script.write_text(PATHS.replace("PATHS", ", ".join(f'"{each}"' for each in paths)))
+            words += ["-s", script]
+        return [*words, address]
 
-    def wrong(output):
-        found = re.search(r"(\d+) requests in", output)
-        return "; ".join(re.findall(r"Socket errors: .*|Non-2xx.*|unable to .*", output)) if found else output[-500:]
+    def read(output):
+        if not re.search(r"[1-9]\d* requests in", output):
+            return None, output[-500:]
+        return None, "; ".join(re.findall(r"Socket errors: .*|Non-2xx.*|unable to .*", output))
 
-    return Load(command, wrong)
+    return Load(command, read)
+
+
+#: Makes its requests ahead, and sends them in turn.
+PATHS = """
+local paths, made, at = { PATHS }, {}, 0
+function init() for i, path in ipairs(paths) do made[i] = wrk.format("GET", path) end end
+function request() at = at % #made + 1 return made[at] end
+"""
 
 
 def h2load(path="/", clients=16, streams=10):
@@ -72,15 +89,15 @@ def h2load(path="/", clients=16, streams=10):
         words = ["h2load", "-D", seconds, "-c", clients, "-m", streams, "-t", 1]
         return [*words, "--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519", f"https://localhost:{side.tls}{path}"]
 
-    def wrong(output):
+    def read(output):
         ended = re.search(r"(\d+) failed, (\d+) errored, (\d+) timeout", output)
         codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
         if not ended or not codes or "Application protocol: h2" not in output:
-            return output[-500:]
+            return None, output[-500:]
         clean = not any(map(int, (*ended.groups(), *codes.groups()[1:])))
-        return "" if clean else f"{ended[0]}; {codes[0]}"
+        return None, "" if clean else f"{ended[0]}; {codes[0]}"
 
-    return Load(command, wrong)
+    return Load(command, read)
 
 
 def tool(kind, *words, tls=False, counts="requests"):
@@ -90,11 +107,13 @@ def tool(kind, *words, tls=False, counts="requests"):
         port = side.tls if tls else side.plain
         return [bench.tool("load"), kind, f"127.0.0.1:{port}", "--seconds", seconds, *words, *(["--tls"] if tls else [])]
 
-    def wrong(output):
+    def read(output):
         said = last_line(output)
-        return "" if said and not said["errors"] else str(said and said["first_error"]) or output[-500:]
+        if not said:
+            return None, output[-500:]
+        return said, f"{said['errors']} errors, the first: {said['first_error']}" if said["errors"] else ""
 
-    return Load(command, wrong, counts)
+    return Load(command, read, counts)
 
 
 def last_line(output):

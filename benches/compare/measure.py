@@ -35,13 +35,14 @@ def block(bench, running, seconds):
     side = running.side
     before, began = Reading(bench, side), time.monotonic_ns()
     running.go()
-    time.sleep(seconds)
+    side.during()
+    time.sleep(max(0, seconds - (time.monotonic_ns() - began) / 1e9))
     running.halt()
     wall = time.monotonic_ns() - began
     settle(side)
     after = Reading(bench, side)
     cpu = after.cpu - before.cpu
-    foreign = (after.core - before.core - cpu) / wall if side.cpus and len(side.cpus) == 1 else 0
+    foreign = (after.core - before.core - cpu) / wall if len(side.cpus) == 1 else 0
     stolen = (after.stolen - before.stolen) / wall
     return Block(
         cpu, after.counts[running.load.counts] - before.counts[running.load.counts], after.counts["accepted"] - before.counts["accepted"],
@@ -53,7 +54,7 @@ class Reading:
     def __init__(self, bench, side):
         self.counts = bench.counts()
         self.cpu = programs.cpu_time(side.pids())
-        self.core = int(ALL_CORES.read_text().split()[min(side.cpus or {0})]) if ALL_CORES.exists() else 0
+        self.core = int(ALL_CORES.read_text().split()[min(side.cpus)]) if ALL_CORES.exists() else 0
         self.stolen = int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) * TICK
 
 

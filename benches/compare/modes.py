@@ -1,56 +1,45 @@
 """The modes: what is measured. A mode is a line of the table at the foot."""
 
-import math
-import random
-import time
-from dataclasses import dataclass
-
+import kinds
 import loads
-import measure
 
-#: Seconds of load before anything is measured.
-WARM_UP = 1.0
+WITH_RELAYS, WITH_RELAY4 = ("relay4", "relay7"), ("relay4",)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """CPU time of a proxy's processes for each piece of work.
-
-    Every side's load keeps its connections all the while, and one at a time runs: blocks so short that a machine which is
-    slower for some seconds is so for every side of a round.
-    """
-
-    name: str
-    title: str
-    load: loads.Load
-    floors: tuple = ()
-    unit: str = "µs"
-
-    def rounds(self, bench, sides):
-        planned = len(sides) * (WARM_UP + bench.rounds * (bench.seconds + 0.02))
-        running = [loads.Running(bench, side, self.load, math.ceil(planned * 1.1 + 1)) for side in sides]
-        ends = time.monotonic() + planned * 1.1
-        for each in running:
-            measure.block(bench, each, WARM_UP)
-        for _ in range(bench.rounds):
-            if time.monotonic() > ends:
-                raise RuntimeError("the machine is too slow for so many rounds")
-            yield {each.side.label: self.cell(measure.block(bench, each, bench.seconds)) for each in random.sample(running, len(running))}
-        for each in running:
-            wrong = each.end()
-            if wrong:
-                raise RuntimeError(f"{each.side.label} did not answer everything: {wrong}")
-
-    def cell(self, block):
-        if not block.done:
-            raise RuntimeError("a block in which nothing was done")
-        values = {self.title: block.cpu / block.done / 1000}
-        return {"values": values, "busy": round(block.busy, 3), "connects": block.connects, "noisy": block.noisy}
+def bodies(direction, size, seconds=0.4, tls=False):
+    load = loads.tool("bodies", "--direction", direction, "--size", size, tls=tls, counts="bytes")
+    name = f"body-{size}/{direction}{'-tls' if tls else ''}"
+    way = {"down": "to the client", "up": "to the target"}[direction]
+    size_shown = {"1m": "1 MiB", "64m": "64 MiB"}[size]
+    return kinds.Cost(name, f"{size_shown} {way}{', TLS' if tls else ''}: CPU per MiB, µs", load, per=1 << 20, seconds=seconds, floors=() if tls else WITH_RELAY4)
 
 
 MODES = [
-    Cost("h1", "HTTP/1.1, CPU per request", loads.wrk(), floors=("relay4", "relay7")),
-    Cost("h1-tls", "HTTP/1.1 over TLS, CPU per request", loads.wrk(tls=True)),
-    Cost("h2-tls", "HTTP/2 over TLS, CPU per request", loads.h2load()),
-    Cost("echo", "WebSocket echo of 64 bytes, CPU per echo", loads.tool("echo", counts="messages"), floors=("relay4",)),
+    kinds.Cost("h1", "HTTP/1.1: CPU per request, µs", loads.wrk(), floors=WITH_RELAYS),
+    kinds.Cost("h1-tls", "HTTP/1.1 over TLS: CPU per request, µs", loads.wrk(tls=True)),
+    kinds.Cost("h2-tls", "HTTP/2 over TLS: CPU per request, µs", loads.h2load()),
+    kinds.Cost("tls-connect", "new TLS 1.3 connection and a request: CPU, µs", loads.tool("connect", tls=True)),
+    kinds.Cost("tcp-connect", "new TCP connection and a request: CPU, µs", loads.tool("connect"), floors=("relay7",)),
+    kinds.Cost("echo", "WebSocket, 64 bytes: CPU per echo, µs", loads.tool("echo", counts="messages"), floors=WITH_RELAY4),
+    bodies("down", "1m"),
+    bodies("down", "1m", tls=True),
+    bodies("up", "1m"),
+    bodies("up", "1m", tls=True),
+    bodies("down", "64m", seconds=1),
+    bodies("down", "64m", seconds=1, tls=True),
+    bodies("up", "64m", seconds=1),
+    bodies("up", "64m", seconds=1, tls=True),
+    kinds.Idle("idle/plain", "idle connection: bytes of user memory", "plain"),
+    kinds.Idle("idle/tls", "idle TLS connection: bytes of user memory", "tls"),
+    kinds.Idle("idle/h2", "idle HTTP/2 connection: bytes of user memory", "h2"),
+    kinds.Idle("idle/tunnel", "idle WebSocket: bytes of user memory", "tunnel"),
+    kinds.Latency("latency", "half of nginx's highest rate", floors=WITH_RELAYS),
+    kinds.Latency("handshake-storm", "while others connect by TLS", share=0.1, storm=loads.tool("connect", "--concurrent", 8, tls=True)),
+    kinds.Start("start", "from start"),
+    kinds.Cost("access-log", "with an access log: CPU per request, µs", loads.wrk(), against={"access log": "albedo", "albedo again": "albedo"}),
+    kinds.Cost("reloads", "while it reloads 2.5 times a second: CPU per request, µs", loads.wrk(), against={"reloads": "albedo", "albedo again": "albedo"}),
+    kinds.Cost("two-workers", "two workers: CPU per request, µs", loads.wrk(), against={"two workers": "free", "nginx, two workers": "nginx, free"}),
+    kinds.Cost("growth/rules", "1,000 rules, the last one asked for: CPU per request, µs", loads.wrk(path="/rule/999/"), against={"1,000 rules": "1 rule"}),
+    kinds.Cost("growth/groups", "100 groups in turn: CPU per request, µs", loads.wrk(paths=[f"/rule/{number}/" for number in range(100)]), against={"100 groups": "1 rule"}),
+    kinds.Cost("growth/targets", "2,000 targets in turn: CPU per request, µs", loads.wrk(), against={"2,000 targets": "albedo"}),
 ]

@@ -1,9 +1,9 @@
-"""The proxies that are compared. Each has ports of its own, the same two targets and, unless told otherwise, one worker."""
+"""The sides of a comparison: proxies with ports of their own, the same two targets and, unless told otherwise, one worker."""
 
 import os
 import re
-import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import programs
@@ -18,7 +18,8 @@ FILES = 20_000
 CONNECTIONS = 9_500
 
 #: The proxies have the first core; targets and loads have the second.
-PROXY_CPU, OTHER_CPU = ({0}, {1}) if os.cpu_count() > 1 else (None, None)
+EVERY_CPU = os.sched_getaffinity(0)
+PROXY_CPU, OTHER_CPU = ({min(EVERY_CPU)}, EVERY_CPU - {min(EVERY_CPU)} or EVERY_CPU)
 
 
 class Side:
@@ -68,15 +69,62 @@ class Side:
     def environment(self):
         return {}
 
+    def all_environment(self):
+        return {**os.environ, **self.environment()}
+
+    def pin(self):
+        os.sched_setaffinity(0, self.cpus)
+
+    def stripped(self):
+        """Bytes of the program without symbols, where that says something."""
+
+    def during(self):
+        """What happens in each block while its load runs."""
+
 
 class Albedo(Side):
+    """`load_balancer` is more of that; rules, groups and targets are as many as told, and rule N is for /rule/N/ alone."""
+
     name, template = "albedo", "albedo.yaml"
+
+    def __init__(self, bench, label, load_balancer="", rules=0, groups=0, targets=0, **more):
+        super().__init__(bench, label, **more)
+        self.load_balancer, self.rules, self.groups = load_balancer, rules, groups
+        self.addresses = bench.more_targets(targets) if targets else [f"127.0.0.1:{port}" for port in bench.targets]
 
     def command(self):
         return [self.bench.binary, "run", self.file()]
 
     def version(self):
         return said([self.bench.binary, "--version"])
+
+    def stripped(self):
+        bare = self.folder / "stripped"
+        subprocess.run(["strip", "-o", bare, self.bench.binary], check=True)
+        return bare.stat().st_size
+
+    def settings(self):
+        names = ["targets"] + [f"group-{number}" for number in range(self.groups)]
+        rules = [
+            f'{{ priority: {number + 1}, conditions: [ {{ path_pattern: [ "/rule/{number}/*" ] }} ], actions: [ {{ forward: {names[-1 - number % len(names)]} }} ] }}'
+            for number in range(self.rules)
+        ]
+        targets = ", ".join(f'"{address}"' for address in self.addresses)
+        load_balancer = f"load_balancer: {{ {self.load_balancer.replace('@FOLDER@', str(self.folder))} }}" if self.load_balancer else ""
+        groups = [f"  - {{ name: {name}, port: {self.bench.targets[0]}, targets: [ {targets} ] }}" for name in names[1:]]
+        texts = {"LOAD_BALANCER": load_balancer, "RULES": ", ".join(rules), "GROUPS": "\n".join(groups), "TARGETS": targets}
+        return {**texts, **super().settings()}
+
+
+class Reloading(Albedo):
+    """Takes a changed configuration over whenever it is measured."""
+
+    def during(self):
+        self.rules = 3 - self.rules
+        self.write()
+        done = subprocess.run([self.bench.binary, "reload", "--admin", f"unix:{self.folder}/admin.sock"], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"no reload: {done.stdout}{done.stderr}")
 
 
 class Nginx(Side):
@@ -144,6 +192,16 @@ class Relay(Side):
 SIDES = {
     "albedo": Albedo, "albedo again": Albedo, "nginx": Nginx, "haproxy": HaProxy, "envoy": Envoy, "caddy": Caddy,
     "relay4": Relay, "relay7": Relay,
+    "access log": partial(Albedo, load_balancer="access_log: { path: @FOLDER@/access.log }"),
+    "reloads": partial(Reloading, rules=1),
+    "1 rule": partial(Albedo, rules=1),
+    "1,000 rules": partial(Albedo, rules=1000),
+    "100 groups": partial(Albedo, rules=100, groups=100),
+    "2,000 targets": partial(Albedo, targets=2000),
+    "free": partial(Albedo, cpus=EVERY_CPU),
+    "two workers": partial(Albedo, cpus=EVERY_CPU, workers=2),
+    "nginx, free": partial(Nginx, cpus=EVERY_CPU),
+    "nginx, two workers": partial(Nginx, cpus=EVERY_CPU, workers=2),
 }
 
 

@@ -7,63 +7,66 @@ import statistics
 import time
 from dataclasses import dataclass
 
+#: Rounds in which nothing else ran, of which a ratio is made without the others.
+CLEAN_MIN = 5
+
 #: Draws of the bootstrap, and the interval that is shown of them.
 DRAWS, LOWEST, HIGHEST = 2000, 0.025, 0.975
 
 
 @dataclass
 class Result:
-    """`rounds` holds, for each round, {label: cell}."""
+    """`rounds` holds, for each round, {label: cell}; `pairs` the labels whose ratio is of interest: (over, under)."""
 
     name: str
-    unit: str
+    pairs: list
     versions: dict
     rounds: list
 
     def rows(self):
         return list(dict.fromkeys(row for each in self.rounds for cell in each.values() for row in cell["values"]))
 
-    def labels(self):
-        return list(dict.fromkeys(label for label in self.versions if any(label in each for each in self.rounds)))
-
-    def values(self, row, label):
-        return [each[label]["values"][row] for each in self.rounds if label in each and row in each[label]["values"]]
+    def cells(self, label, row):
+        return [each[label] for each in self.rounds if row in each.get(label, {"values": {}})["values"]]
 
     def median(self, row, label):
-        found = self.values(row, label)
-        return statistics.median(found) if found else None
+        return statistics.median(cell["values"][row] for cell in self.cells(label, row))
 
-    def ratio(self, row, label, base="albedo"):
-        """`base` against another side: the median of the rounds' ratios, and the bootstrap's interval of it."""
-        both = [
-            each[base]["values"][row] / each[label]["values"][row]
-            for each in self.rounds
-            if all(row in each.get(one, {"values": {}})["values"] for one in (base, label)) and each[label]["values"][row] > 0
-        ]
-        if not both:
+    def ratio(self, row, over, under):
+        """The median of the rounds' ratios, and the bootstrap's interval of it. Rounds in which others ran are left out if enough remain."""
+        both = [(each[over], each[under]) for each in self.rounds if all(row in each.get(label, {"values": {}})["values"] for label in (over, under))]
+        clean = [pair for pair in both if not any(cell.get("noisy") for cell in pair)]
+        ratios = [one["values"][row] / other["values"][row] for one, other in (clean if len(clean) >= CLEAN_MIN else both) if other["values"][row] > 0]
+        if not ratios:
             return None
         chance = random.Random(1)
-        drawn = sorted(statistics.median(chance.choices(both, k=len(both))) for _ in range(DRAWS))
-        return statistics.median(both), drawn[int(DRAWS * LOWEST)], drawn[int(DRAWS * HIGHEST)]
-
-    def cells(self, label):
-        return [each[label] for each in self.rounds if label in each]
+        drawn = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
+        return statistics.median(ratios), drawn[int(DRAWS * LOWEST)], drawn[int(DRAWS * HIGHEST)]
 
     def line(self):
-        """albedo against every other side, in a line for each row."""
-        ratios = [(label, self.ratio(row, label)) for row in self.rows() for label in self.labels() if label != "albedo"]
-        return ", ".join(f"{label} {ratio[0]:.3f}" for label, ratio in ratios if ratio)
+        """How it goes."""
+        row = self.rows()[0]
+        ratios = [(over, under, self.ratio(row, over, under)) for over, under in self.pairs]
+        return ", ".join(f"{over}/{under} {ratio[0]:.3f}" for over, under, ratio in ratios if ratio)
 
     def show(self):
         for row in self.rows():
-            print(f"  {row}, {self.unit}")
-            for label in self.labels():
-                ratio, cells = self.ratio(row, label), self.cells(label)
-                against = f"{ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f})" if ratio and label != "albedo" else ""
-                busy = statistics.median(cell.get("busy", 0) for cell in cells)
-                connects, noisy = (sum(cell.get(what, 0) for cell in cells) for what in ("connects", "noisy"))
-                rest = f"busy {busy:.0%}, {connects} connects, {noisy} of {len(cells)} noisy"
-                print(f"    {label:14} {self.median(row, label):9.2f}  {against:25} {rest}", flush=True)
+            print(f"  {row}")
+            for label in self.versions:
+                cells = self.cells(label, row)
+                if not cells:
+                    continue
+                rest = ""
+                if "busy" in cells[0]:
+                    rest = f"busy {statistics.median(cell['busy'] for cell in cells):.0%}"
+                    connects, noisy = (sum(cell.get(what, 0) for cell in cells) for what in ("connects", "noisy"))
+                    rest += f", {connects} connects to targets" if connects else ""
+                    rest += f", {noisy} of {len(cells)} blocks noisy" if noisy else ""
+                print(f"    {label:20} {self.median(row, label):9.2f}   {rest}")
+            for over, under in self.pairs:
+                ratio = self.ratio(row, over, under)
+                if ratio:
+                    print(f"    {f'{over} / {under}':40} {ratio[0]:.3f}  ({ratio[1]:.3f} to {ratio[2]:.3f})", flush=True)
 
 
 def keep(file, result, options):
@@ -72,6 +75,6 @@ def keep(file, result, options):
     before = whole.get(result.name, {}).get("rounds", []) if options.add else []
     whole[result.name] = {
         "date": time.strftime("%Y-%m-%d"), "kernel": platform.release(), "seconds": options.seconds,
-        "unit": result.unit, "versions": result.versions, "rounds": before + result.rounds,
+        "pairs": result.pairs, "versions": result.versions, "rounds": before + result.rounds,
     }
     file.write_text(json.dumps(whole) + "\n")
