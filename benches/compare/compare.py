@@ -10,6 +10,7 @@ from pathlib import Path
 import modes
 import peers
 import programs
+import report
 import results
 
 HERE = Path(__file__).parent
@@ -29,7 +30,8 @@ class Bench:
         self.openssl = self.folder / "openssl.cnf"
         self.openssl.write_text(OPENSSL)
         self.targets = programs.free_ports(2)
-        addresses = [f"127.0.0.1:{port}" for port in self.targets]
+        self.many_targets = [f"127.1.{number // 200}.{number % 200 + 1}:{self.targets[0]}" for number in range(2000)]
+        addresses = [f"127.0.0.1:{port}" for port in self.targets] + self.many_targets
         started.start([self.tool("target"), *addresses], self.targets, "targets", peers.OTHER_CPU)
         self.asker, self.asked = http.client.HTTPConnection("127.0.0.1", self.targets[0], timeout=60), 0
 
@@ -50,19 +52,13 @@ class Bench:
         except (OSError, http.client.HTTPException):
             return False
 
-    def more_targets(self, count):
-        """Addresses of so many targets, all of one program."""
-        addresses = [f"127.1.{number // 200}.{number % 200 + 1}:{self.targets[0]}" for number in range(count)]
-        self.programs.start([self.tool("target"), *addresses], [], "more-targets", peers.OTHER_CPU)
-        return addresses
-
     def play(self, mode):
         """All rounds of a mode, in each of which every side has its turn."""
         pairs = mode.pairs(self.options.peers)
         sides = [make(self, label) for label, make in peers.SIDES.items() if any(label in pair for pair in pairs)]
         result = results.Result(mode.name, pairs, {side.label: side.version() for side in sides}, [])
         print(f"{mode.name}: {', '.join(f'{label} {version}' for label, version in result.versions.items())}", flush=True)
-        said = time.monotonic()
+        said, self.loads = time.monotonic(), []
         try:
             for each in mode.rounds(self, sides, self.options.rounds or mode.ROUNDS):
                 result.rounds.append(each)
@@ -70,6 +66,8 @@ class Bench:
                     said = time.monotonic()
                     print(f"  after {len(result.rounds)} rounds: {result.line()}", flush=True)
         finally:
+            for load in self.loads:
+                load.kill()  # One that is halted heeds nothing else.
             for side in sides:
                 if side.process:
                     side.end()
@@ -108,6 +106,7 @@ def compare(checks, started, options):
         result.show()
         checks.check(f"{mode.name} is measured, and everything was answered", True)
         results.keep(HERE / "results.json", result, options)
+        report.write(HERE)
 
 
 def main():

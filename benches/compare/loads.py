@@ -26,15 +26,15 @@ class Load:
 class Running:
     """A load that can be halted and set going again: what it keeps open stays open."""
 
-    def __init__(self, bench, side, load, seconds):
+    def __init__(self, bench, side, load, seconds, policy=os.SCHED_OTHER):
         self.side, self.load, self.seconds = side, load, seconds
         words = [str(word) for word in load.command(bench, side, seconds)]
         self.process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             env={**os.environ, "OPENSSL_CONF": str(bench.openssl)},
-            preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CPU),
+            preexec_fn=lambda: placed(policy),
         )
-        bench.programs.processes.append(self.process)
+        bench.loads.append(self.process)
         self.halt()
 
     def halt(self):
@@ -51,6 +51,11 @@ class Running:
         if wrong:
             raise RuntimeError(f"{self.side.label} did not answer everything: {wrong}")
         return said
+
+
+def placed(policy):
+    os.sched_setaffinity(0, OTHER_CPU)
+    os.sched_setscheduler(0, policy, os.sched_param(policy == os.SCHED_FIFO))
 
 
 def wrk(tls=False, path="/", paths=(), connections=64):

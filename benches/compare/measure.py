@@ -33,12 +33,12 @@ class Block:
 def block(bench, running, seconds):
     """Lets a load go for a while, alone."""
     side = running.side
-    before, began = Reading(bench, side), time.monotonic_ns()
+    before = Reading(bench, side)
     running.go()
     side.during()
-    time.sleep(max(0, seconds - (time.monotonic_ns() - began) / 1e9))
+    time.sleep(max(0, seconds - (time.monotonic_ns() - before.at) / 1e9))
     running.halt()
-    wall = time.monotonic_ns() - began
+    wall = time.monotonic_ns() - before.at
     settle(side)
     after = Reading(bench, side)
     cpu = after.cpu - before.cpu
@@ -52,7 +52,7 @@ def block(bench, running, seconds):
 
 class Reading:
     def __init__(self, bench, side):
-        self.counts = bench.counts()
+        self.counts, self.at = bench.counts(), time.monotonic_ns()
         self.cpu = programs.cpu_time(side.pids())
         self.core = int(ALL_CORES.read_text().split()[min(side.cpus)]) if ALL_CORES.exists() else 0
         self.stolen = int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) * TICK

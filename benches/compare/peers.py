@@ -90,7 +90,7 @@ class Albedo(Side):
     def __init__(self, bench, label, load_balancer="", rules=0, groups=0, targets=0, **more):
         super().__init__(bench, label, **more)
         self.load_balancer, self.rules, self.groups = load_balancer, rules, groups
-        self.addresses = bench.more_targets(targets) if targets else [f"127.0.0.1:{port}" for port in bench.targets]
+        self.addresses = bench.many_targets[:targets] or [f"127.0.0.1:{port}" for port in bench.targets]
 
     def command(self):
         return [self.bench.binary, "run", self.file()]

@@ -3,9 +3,11 @@
 import json
 import platform
 import random
+import re
 import statistics
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 #: Rounds in which nothing else ran, of which a ratio is made without the others.
 CLEAN_MIN = 5
@@ -61,6 +63,7 @@ class Result:
                     rest = f"busy {statistics.median(cell['busy'] for cell in cells):.0%}"
                     connects, noisy = (sum(cell.get(what, 0) for cell in cells) for what in ("connects", "noisy"))
                     rest += f", {connects} connects to targets" if connects else ""
+                    rest += f", load late by {statistics.median(cell['late'] for cell in cells):.0%} of p99" if "late" in cells[0] else ""
                     rest += f", {noisy} of {len(cells)} blocks noisy" if noisy else ""
                 print(f"    {label:20} {self.median(row, label):9.2f}   {rest}")
             for over, under in self.pairs:
@@ -71,10 +74,16 @@ class Result:
 
 def keep(file, result, options):
     """Puts a mode's result in the place of the last one, or adds to it."""
+    told = [f"--{name} {value}" for name in ("rounds", "seconds") if (value := getattr(options, name))]
     whole = json.loads(file.read_text()) if file.exists() else {}
     before = whole.get(result.name, {}).get("rounds", []) if options.add else []
     whole[result.name] = {
-        "date": time.strftime("%Y-%m-%d"), "kernel": platform.release(), "seconds": options.seconds,
+        "date": time.strftime("%Y-%m-%d"), "kernel": platform.release(), "machine": machine(), "command": " ".join(["benches/compare/run", result.name, *told]),
         "pairs": result.pairs, "versions": result.versions, "rounds": before + result.rounds,
     }
     file.write_text(json.dumps(whole) + "\n")
+
+
+def machine():
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{len(names)} × {names[0]}" if names else platform.machine()

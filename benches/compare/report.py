@@ -1,0 +1,139 @@
+"""Writes results.md and chart.svg from what stands in results.json."""
+
+import json
+import statistics
+from pathlib import Path
+
+import chart
+import modes
+import results
+
+#: Columns of the tables; how a label is shown.
+PEERS = {"nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "caddy": "Caddy"}
+CONTROL, FLOORS = "albedo again", ("relay7", "relay4")
+
+#: What the chart shows, and how it calls it: (mode, row or None for the first, title, unit, divisor).
+PANELS = [
+    ("h1", "HTTP/1.1: CPU per request", "µs", 1),
+    ("h1-tls", "HTTP/1.1 over TLS: CPU per request", "µs", 1),
+    ("h2-tls", "HTTP/2 over TLS: CPU per request", "µs", 1),
+    ("tls-connect", "New TLS 1.3 connection and a request: CPU", "µs", 1),
+    ("body-1m/down", "1 MiB body: CPU", "µs", 1),
+    ("body-1m/down-tls", "1 MiB body over TLS: CPU", "µs", 1),
+    ("echo", "WebSocket, 64 bytes: CPU per echo", "µs", 1),
+    ("idle/tls", "Idle TLS connection: user memory", "KiB", 1024),
+]
+
+
+def write(folder):
+    whole = json.loads((folder / "results.json").read_text())
+    found = [(mode, loaded(mode.name, whole)) for mode in modes.MODES if mode.name in whole]
+    (folder / "results.md").write_text(page(found, whole))
+    panels = [panel for panel in (made(whole, *each) for each in PANELS) if panel]
+    if panels:
+        versions = latest(found)
+        names = ", ".join(f"{shown} {versions[label]}" for label, shown in PEERS.items() if label in versions)
+        (folder / "chart.svg").write_text(chart.chart(panels, f"Shorter is better. Beside {names}; one worker, one core. Red: the floor of any proxy here."))
+
+
+def loaded(name, whole):
+    each = whole[name]
+    return results.Result(name, [tuple(pair) for pair in each["pairs"]], each["versions"], each["rounds"])
+
+
+def latest(found):
+    return {label: version for _, result in found for label, version in result.versions.items()}
+
+
+# ---- the page -----------------------------------------------------------------------------------------------------------
+
+
+def page(found, whole):
+    versions, about = latest(found), [whole[mode.name] for mode, _ in found]
+    peers = ", ".join(f"{name} {versions[label]}" for label, name in PEERS.items() if label in versions)
+    dates = sorted({each["date"] for each in about})
+    machines = sorted({f"{each['machine']}, Linux {each['kernel']}" for each in about})
+    lines = ["# albedo beside its peers", ""]
+    lines += [f"albedo {versions['albedo']} beside {peers}; {'; '.join(machines)}; {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."]
+    lines += ["Made by `benches/compare/run`; [README.md](README.md) says how, and what each proxy is told.", ""]
+    beside, itself = [one for one in found if not one[0].against], [one for one in found if one[0].against]
+    lines += ["![albedo beside its peers](chart.svg)", "", "## Ratios", ""]
+    lines += ["albedo's figure divided by the other's: below 1 albedo needs less. In brackets the interval that holds 95 % of bootstrapped medians.", ""]
+    lines += ratios(beside)
+    lines += ["", "## Medians", "", *medians(beside)]
+    if itself:
+        lines += ["", "## albedo beside itself", "", *variants(itself)]
+    lines += ["", "## Blocks", "", *blocks(found, whole)]
+    return "\n".join(lines) + "\n"
+
+
+def ratios(found):
+    yield table(["", "albedo", *PEERS.values(), "floor", "control"])
+    yield table(["---"] * (len(PEERS) + 4))
+    for _, result in found:
+        for row in result.rows():
+            cells = [row, value(result, row, "albedo"), *(against(result, row, peer) for peer in PEERS)]
+            floor = next((label for label in FLOORS if label in result.versions), None)
+            yield table([*cells, f"{floor} {against(result, row, floor)}" if floor else "–", against(result, row, CONTROL)])
+
+
+def medians(found):
+    yield table(["", "albedo", *PEERS.values(), *FLOORS])
+    yield table(["---"] * (len(PEERS) + len(FLOORS) + 2))
+    for _, result in found:
+        for row in result.rows():
+            yield table([row, *(value(result, row, label) for label in ("albedo", *PEERS, *FLOORS))])
+
+
+def variants(found):
+    yield table(["", "with", "without", "ratio"])
+    yield table(["---"] * 4)
+    for _, result in found:
+        for row in result.rows():
+            for over, under in result.pairs:
+                yield table([f"{row} ({over})", value(result, row, over), value(result, row, under), against(result, row, under, over)])
+
+
+def blocks(found, whole):
+    yield "How each was measured: `busy` is albedo's share of its core, `connects` the connections it opened to targets meanwhile; a noisy block is one in which the core ran something else."
+    yield ""
+    yield table(["mode", "date", "rounds", "busy", "connects", "noisy blocks", "command"])
+    yield table(["---"] * 7)
+    for mode, result in found:
+        cells = [cell for each in result.rounds for label, cell in each.items()]
+        ours = [each["albedo"] for each in result.rounds if "busy" in each.get("albedo", {})]
+        busy = f"{statistics.median(cell['busy'] for cell in ours):.0%}" if ours else "–"
+        connects = str(sum(cell.get("connects", 0) for cell in ours)) if ours else "–"
+        noisy = f"{sum(cell['noisy'] for cell in cells)} of {len(cells)}" if any("noisy" in cell for cell in cells) else "–"
+        about = whole[mode.name]
+        yield table([mode.name, about["date"], str(len(result.rounds)), busy, connects, noisy, f"`{about['command']}`"])
+
+
+def value(result, row, label):
+    return chart.shown(result.median(row, label)) if label in result.versions and result.cells(label, row) else "–"
+
+
+def against(result, row, under, over="albedo"):
+    ratio = result.ratio(row, over, under) if {over, under} <= set(result.versions) else None
+    return f"**{ratio[0]:.2f}** ({ratio[1]:.2f}–{ratio[2]:.2f})" if ratio else "–"
+
+
+def table(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+# ---- the chart ----------------------------------------------------------------------------------------------------------
+
+
+def made(whole, name, title, unit, divisor):
+    if name not in whole:
+        return None
+    result = loaded(name, whole)
+    row = result.rows()[0]
+    labels = [label for label in ("albedo", *PEERS) if label in result.versions and result.cells(label, row)]
+    floor = next((result.median(row, label) / divisor for label in FLOORS if label in result.versions), None)
+    return title, unit, [(PEERS.get(label, label), result.median(row, label) / divisor) for label in labels], floor
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parent)
