@@ -20,12 +20,19 @@ impl FieldPath {
     /// This field of it.
     pub(crate) fn field(&self, name: &str) -> Self {
         let dot = if self.0.is_empty() { "" } else { "." };
-        Self(format!("{}{dot}{name}", self.0))
+        Self([self.0.as_str(), dot, name].concat())
     }
 
     /// This element of it.
     pub(crate) fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        // Tens of thousands of these are made of a large file, and `format!` would take a large part of its reading.
+        let mut digits = itoa::Buffer::new();
+        Self([self.0.as_str(), "[", digits.format(index), "]"].concat())
+    }
+
+    /// As text; empty for the whole configuration.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// What holds it; none for the whole configuration.

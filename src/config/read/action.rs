@@ -49,11 +49,7 @@ impl Reader {
 
     /// `forward: web`, or an object with groups and weights.
     fn forward(&mut self, node: &Node, path: &FieldPath) -> Forward {
-        let target_groups = path.field("target_groups");
         if let Value::Scalar(_) = node.value {
-            let long_form = target_groups.index(0).field("name");
-            self.places.short_forms.insert(target_groups, path.clone());
-            self.places.short_forms.insert(long_form, path.clone());
             let name = self
                 .leaf_at(node, path)
                 .unwrap_or_else(TargetGroupName::stand_in);

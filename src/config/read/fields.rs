@@ -1,7 +1,7 @@
 //! Opens an object of the file against its description: unknown, missing, double and empty fields are found here,
 //! for every kind of object alike.
 
-use std::collections::HashSet;
+use smallvec::SmallVec;
 
 use super::Reader;
 use crate::config::field_path::FieldPath;
@@ -46,7 +46,6 @@ impl Reader {
         path: &FieldPath,
         shape: &'static Shape,
     ) -> Fields<'n> {
-        self.stands_at(path, node.position);
         let mut fields = Fields {
             shape,
             path: path.clone(),
@@ -73,23 +72,24 @@ impl Reader {
     }
 
     fn check_names(&mut self, fields: &Fields<'_>) {
-        let mut seen = HashSet::new();
+        // Of the names that the shape knows, so there are few.
+        let mut seen = SmallVec::<[&str; 16]>::new();
         for entry in fields.entries {
-            let path = fields.path.field(&entry.key);
+            let path = || fields.path.field(&entry.key);
             let Some(field) = fields.shape.field(&entry.key) else {
-                self.unknown(fields, entry, &path);
+                self.unknown(fields, entry, &path());
                 continue;
             };
-            if !seen.insert(field.name) {
+            if seen.contains(&field.name) {
                 let message = format!("'{}' is written a second time", field.name);
-                self.problem(&path, entry.position, message, "keep one of the two");
+                self.problem(&path(), entry.position, message, "keep one of the two");
                 continue;
             }
-            self.stands_at(&path, entry.node.position);
+            seen.push(field.name);
             // A list whose elements are all commented out is an empty list.
             let list = matches!(field.kind, Kind::List { .. }) && fields.shape.keys == Keys::Any;
             if entry.node.value == Value::Null && !list {
-                self.empty(&path, entry, &field.presence);
+                self.empty(&path(), entry, &field.presence);
             }
         }
     }

@@ -14,7 +14,6 @@ use crate::model::{Invalid, duration, quoted};
 impl Reader {
     /// The text of a value; `443` and `"443"` are the same.
     pub(super) fn text_at<'n>(&mut self, node: &'n Node, path: &FieldPath) -> Option<&'n str> {
-        self.stands_at(path, node.position);
         match &node.value {
             Value::Scalar(text) => Some(text),
             Value::Null => {
@@ -123,7 +122,6 @@ impl Reader {
         node: &'n Node,
         path: &FieldPath,
     ) -> Vec<(&'n Node, FieldPath)> {
-        self.stands_at(path, node.position);
         let nodes = match &node.value {
             Value::Sequence(nodes) => nodes,
             other => {

@@ -9,7 +9,6 @@ mod load_balancer;
 mod rule;
 mod target_group;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use self::fields::Fields;
@@ -41,26 +40,53 @@ pub(super) struct Found {
     pub(super) remedy: String,
 }
 
-/// Where each value of a file stands.
+/// Where each value of a file stands: the file as a tree, looked through only for what there is to say of it.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    positions: HashMap<FieldPath, Position>,
-    /// Long forms that the file writes short: `forward: web` is `forward.target_groups[0].name` to the model.
-    short_forms: HashMap<FieldPath, FieldPath>,
+    root: Option<Node>,
 }
+
+/// What a file that writes `forward: web` has no words for. It is `forward.target_groups[0].name` to the model.
+const SHORT_FORMS: [&str; 2] = [".target_groups", ".target_groups[0].name"];
 
 impl Places {
     /// How the file spells this path, and where it stands; an absent field stands where its object does.
     pub(super) fn find(&self, path: &FieldPath) -> (FieldPath, Position) {
-        let written = self.short_forms.get(path).unwrap_or(path);
-        let mut nearest = Some(written.clone());
-        while let Some(path) = nearest {
-            if let Some(position) = self.positions.get(&path) {
-                return (written.clone(), *position);
-            }
-            nearest = path.parent();
+        let Some(root) = &self.root else {
+            return (path.clone(), Position::START);
+        };
+        let (node, rest) = descend(root, path.as_str());
+        let short = matches!(node.value, Value::Scalar(_)) && SHORT_FORMS.contains(&rest);
+        let written = match short.then(|| path.as_str().strip_suffix(rest)).flatten() {
+            Some(short) => FieldPath::written(short),
+            None => path.clone(),
+        };
+        (written, node.position)
+    }
+}
+
+/// The last value on the way that the file has, and the rest of the way.
+fn descend<'n, 'p>(mut node: &'n Node, mut rest: &'p str) -> (&'n Node, &'p str) {
+    while let Some((below, after)) = step(node, rest) {
+        (node, rest) = (below, after);
+    }
+    (node, rest)
+}
+
+/// The first step of the way, and what comes after it; none where the file has nothing there, or at the end.
+fn step<'n, 'p>(node: &'n Node, way: &'p str) -> Option<(&'n Node, &'p str)> {
+    match &node.value {
+        Value::Null | Value::Scalar(_) => None,
+        Value::Sequence(nodes) => {
+            let (index, after) = way.strip_prefix('[')?.split_once(']')?;
+            Some((nodes.get(index.parse::<usize>().ok()?)?, after))
         }
-        (written.clone(), Position::START)
+        Value::Mapping(entries) => {
+            let way = way.strip_prefix('.').unwrap_or(way);
+            let (name, after) = way.split_at(way.find(['.', '[']).unwrap_or(way.len()));
+            let entry = entries.iter().find(|entry| entry.key == name)?;
+            Some((&entry.node, after))
+        }
     }
 }
 
@@ -70,7 +96,6 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
     let mut reader = Reader {
         folder: folder.to_owned(),
         problems: Vec::new(),
-        places: Places::default(),
         stand_ins: Vec::new(),
     };
     let root = FieldPath::root();
@@ -98,7 +123,9 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
     Reading {
         config,
         problems: reader.problems,
-        places: reader.places,
+        places: Places {
+            root: document.root,
+        },
         stand_ins: reader.stand_ins,
     }
 }
@@ -107,7 +134,6 @@ pub(super) fn document(text: &str, folder: &Path) -> Reading {
 pub(super) struct Reader {
     folder: PathBuf,
     problems: Vec<Found>,
-    places: Places,
     stand_ins: Vec<FieldPath>,
 }
 
@@ -194,9 +220,5 @@ impl Reader {
             message: message.into(),
             remedy: remedy.into(),
         });
-    }
-
-    fn stands_at(&mut self, path: &FieldPath, position: Position) {
-        self.places.positions.insert(path.clone(), position);
     }
 }
