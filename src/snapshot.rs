@@ -33,6 +33,11 @@ impl Snapshot {
         }
     }
 
+    /// Every listener.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.listeners.iter().map(|(_, listener)| listener)
+    }
+
     /// The listener of this number; few enough to look through.
     pub(crate) fn listener(&self, id: ListenerId) -> Option<&Arc<Listener>> {
         self.listeners

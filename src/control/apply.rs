@@ -137,7 +137,8 @@ impl Controller {
         // empty group so.
         let moved = self.registry.commit(ready.plan);
         self.cookie_keys.commit(ready.cookie_keys);
-        self.current.store(Arc::new(ready.snapshot));
+        let replaced = self.current.swap(Arc::new(ready.snapshot));
+        self.retired.push(replaced);
         let open = ready.listeners.iter().map(Prepared::open);
         let listeners = config.listeners.iter().zip(open.clone());
         let listeners = listeners

@@ -18,6 +18,7 @@ use super::apply::Rejected;
 use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
 use super::reload::Fixed;
+use super::retired::Retired;
 use super::status::LastReload;
 use super::{Event, Leaving, Readiness, Refused, Running, View};
 use crate::config::{File, LOOK_EVERY};
@@ -38,6 +39,7 @@ pub(crate) struct Controller {
     /// The TLS settings of the HTTPS listeners that run.
     pub(super) tls: HashMap<ListenerId, Settings>,
     pub(super) current: Arc<ArcSwap<Snapshot>>,
+    pub(super) retired: Retired,
     pub(super) generation: Generation,
     pub(super) metrics: Arc<Metrics>,
     pub(super) process: ProcessMetrics,
@@ -112,6 +114,7 @@ impl Controller {
             listeners,
             tls: HashMap::new(),
             current,
+            retired: Retired::default(),
             generation,
             metrics,
             process,
@@ -183,6 +186,7 @@ impl Controller {
                 event = events.recv() => return event.unwrap_or(Event::Stop),
                 () = until(self.due()) => self.tend(Instant::now()),
                 _ = looks.tick() => {
+                    self.retired.sweep();
                     self.access_logs.forget_finished();
                     // A file that changes now is the affair of whoever takes over, or is looked at when nobody does.
                     if self.is_settled() {
@@ -254,7 +258,7 @@ impl Controller {
         self.tasks.close();
         self.tasks.wait().await;
         // The last handles on the access log are in there. Whoever else runs on this thread has nothing to do any more.
-        drop(self.current);
+        drop((self.current, self.retired));
         self.access_logs.finish();
     }
 }

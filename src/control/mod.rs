@@ -9,6 +9,7 @@ mod drain;
 mod finish;
 mod reload;
 mod replace;
+mod retired;
 mod status;
 
 pub(crate) use apply::Rejected;
