@@ -7,7 +7,7 @@ mod pattern;
 pub(crate) use pattern::{Backslash, Case, Pattern};
 
 use crate::message::{Client, Request};
-use crate::model;
+use crate::{model, worker};
 use condition::{Condition, Subject};
 
 /// The rules of one listener over whatever stands for actions at run time.
@@ -40,10 +40,13 @@ impl<A> Rules<A> {
         listener: &model::Listener,
         mut resolve: impl FnMut(&model::Actions) -> A,
     ) -> Self {
-        let rules = listener.rules.iter().map(|rule| Rule {
-            priority: rule.priority.value(),
-            conditions: rule.conditions.iter().map(Condition::build).collect(),
-            actions: resolve(&rule.actions),
+        let rules = listener.rules.iter().map(|rule| {
+            worker::step_aside();
+            Rule {
+                priority: rule.priority.value(),
+                conditions: rule.conditions.iter().map(Condition::build).collect(),
+                actions: resolve(&rule.actions),
+            }
         });
         let rules = rules.collect();
         Self::sorted(rules, resolve(&listener.default_actions))

@@ -21,9 +21,9 @@ use super::{Group, Target, TargetKey};
 use crate::handover::KnownTarget;
 use crate::model::{self, Config, Protocol, TargetGroupName, TargetId, UpstreamTls};
 use crate::telemetry::Metrics;
-use crate::tls;
 use crate::upstream::resolve::{self, Resolver};
 use crate::upstream::{PoolId, Tls, Upstream};
+use crate::{tls, worker};
 
 /// Every target group that runs, and every live target.
 #[derive(Debug)]
@@ -223,6 +223,7 @@ impl Registry {
         let mut targets = Vec::with_capacity(settings.targets.len());
         let mut seen = HashSet::new();
         for (index, written) in settings.targets.iter().enumerate() {
+            worker::step_aside();
             let key = TargetKey::of(written, settings.port);
             if !seen.insert(key.clone()) {
                 // `10.0.0.1` and `10.0.0.1:80` are one target where the group's port is 80.
@@ -421,6 +422,7 @@ impl Registry {
         let mut drains = self.drains.remove(group.name()).unwrap_or_default();
         let mut targets = Vec::with_capacity(planned.targets.len());
         for (target, probe) in planned.targets {
+            worker::step_aside();
             let drain = drains.get(&target.key);
             if drain.is_none() {
                 target.change_health(|health| health.placed(group.usage(), now));

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::{Findings, action, rule, shadow};
 use crate::config::field_path::FieldPath;
 use crate::model::{AdminAddress, Config, Listener, Protocol};
+use crate::worker;
 
 /// Rules of one load balancer without asking AWS for more; a quota that AWS raises on request.
 const RULES_ALB_MAX: usize = 100;
@@ -119,6 +120,7 @@ fn check_rules(config: &Config, listener: &Listener, path: &FieldPath, findings:
     let rules = path.field("rules");
     let mut taken = HashMap::new();
     for (index, rule) in listener.rules.iter().enumerate() {
+        worker::step_aside();
         let path = rules.index(index);
         if let Some(first) = taken.insert(rule.priority, index) {
             let message = format!(

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::Findings;
 use crate::config::field_path::FieldPath;
 use crate::model::{Condition, QueryPattern, Rule, TextPattern};
+use crate::worker;
 
 /// Pairs of rules compared on one listener. Paths and hosts choose few to compare; a generated file of thousands of rules
 /// that have neither, or all begin with a wildcard, is still read at once.
@@ -16,6 +17,7 @@ pub(super) fn check(rules: &[Rule], path: &FieldPath, findings: &mut Findings) {
     let mut earlier = Earlier::default();
     let mut pairs = 0;
     for (turn, &later) in order.iter().enumerate() {
+        worker::step_aside();
         let candidates = earlier.candidates(&rules[later]);
         pairs += candidates.len();
         if pairs > PAIRS_MAX {

@@ -9,6 +9,7 @@ use crate::config::not_served;
 use crate::config::shape::{Keys, Kind, Presence, Shape};
 use crate::config::yaml::{Entry, Node, Position, Value};
 use crate::model::{alternatives, nearest, quoted};
+use crate::worker;
 
 /// The fields of one object.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Reader {
         path: &FieldPath,
         shape: &'static Shape,
     ) -> Fields<'n> {
+        worker::step_aside();
         let mut fields = Fields {
             shape,
             path: path.clone(),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use self::fault::{Fault, explain, too_deep};
+use crate::worker;
 
 /// Deepest nesting. The format's own deepest value stands at 11.
 const DEPTH_MAX: usize = 32;
@@ -128,6 +129,7 @@ impl<'t> Builder<'t> {
     }
 
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Fault> {
+        worker::step_aside();
         let position = Position::from(span.start);
         if depth > DEPTH_MAX {
             return Err(too_deep(position));
