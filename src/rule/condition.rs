@@ -144,6 +144,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    pub(super) fn host(&self) -> &'a [u8] {
+        self.host
+    }
+
+    pub(super) fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
     /// Key and value of each pair, neither decoded; a pair without `=` has an empty value.
     fn pairs(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let query = self.query.unwrap_or_default();
@@ -172,11 +180,19 @@ pub(super) mod tests {
     }
 
     pub(in crate::rule) fn path(pattern: &str) -> Condition {
-        Condition::path_pattern([pattern].into_iter())
+        paths(&[pattern])
+    }
+
+    pub(in crate::rule) fn paths(patterns: &[&str]) -> Condition {
+        Condition::path_pattern(patterns.iter().copied())
     }
 
     pub(in crate::rule) fn host(pattern: &str) -> Condition {
-        Condition::host_header([pattern].into_iter())
+        hosts(&[pattern])
+    }
+
+    pub(in crate::rule) fn hosts(patterns: &[&str]) -> Condition {
+        Condition::host_header(patterns.iter().copied())
     }
 
     fn header(name: &'static str, value: &str) -> Condition {

@@ -66,6 +66,19 @@ impl Pattern {
         self.case.equal(tail, &self.suffix) && self.middle_matches(wild)
     }
 
+    /// What every text that fits begins with.
+    pub(super) fn beginning(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// What every text that fits ends with.
+    pub(super) fn end(&self) -> &[u8] {
+        match self.middle.is_empty() {
+            true => &self.prefix,
+            false => &self.suffix,
+        }
+    }
+
     fn middle_matches(&self, text: &[u8]) -> bool {
         let fits = match &*self.middle {
             [] => text.is_empty(),
