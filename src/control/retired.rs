@@ -63,7 +63,7 @@ mod tests {
             idle_timeout: config.load_balancer.idle_timeout,
             client_keep_alive: config.load_balancer.client_keep_alive,
             ledger: Arc::new(Ledger {
-                metrics: Metrics::new(name).listener(80, settings.protocol),
+                metrics: Metrics::new(name, 1).listener(80, settings.protocol),
                 access_log: None,
             }),
         })

@@ -58,7 +58,7 @@ impl Hallway {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime");
-        let metrics = Metrics::new(&config.load_balancer.name);
+        let metrics = Metrics::new(&config.load_balancer.name, 1);
         let mut registry = Registry::new(1, TaskTracker::new(), Vec::new());
         let plan = registry.plan(&config, &metrics);
         let plan = plan.expect("groups that run");

@@ -29,7 +29,7 @@ impl Headers {
             let value =
                 text.slice(field.value_at as usize..(field.value_at + field.value_len) as usize);
             if let (Ok(name), Ok(value)) = (
-                HeaderName::from_bytes(block.name(field)),
+                HeaderName::from_bytes(field.name(&block.text)),
                 HeaderValue::from_maybe_shared(value),
             ) {
                 let _ = map.try_append(name, value);

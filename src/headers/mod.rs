@@ -145,13 +145,12 @@ impl Headers {
 
     /// Every value under this name.
     pub(crate) fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        let block = self.0.as_deref().filter(|block| block.names.has(name));
-        block.into_iter().flat_map(move |block| {
-            let fields = block.fields.iter();
-            fields
-                .filter(move |field| field.name == Some(name))
-                .map(|field| block.value(field))
-        })
+        let (text, fields) = match self.0.as_deref() {
+            Some(block) if block.names.has(name) => (&*block.text, &*block.fields),
+            _ => (&[][..], &[][..]),
+        };
+        let fields = fields.iter().filter(move |field| field.name == Some(name));
+        fields.map(|field| field.value(text))
     }
 
     /// Every value under a name that may be any, in whatever case.
@@ -162,10 +161,13 @@ impl Headers {
 
     /// Names and values, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.as_deref().into_iter().flat_map(|block| {
-            let fields = block.fields.iter();
-            fields.map(|field| (block.name(field), block.value(field)))
-        })
+        let (text, fields) = match self.0.as_deref() {
+            Some(block) => (&*block.text, &*block.fields),
+            None => (&[][..], &[][..]),
+        };
+        fields
+            .iter()
+            .map(|field| (field.name(text), field.value(text)))
     }
 
     /// How many there are.
@@ -233,7 +235,7 @@ impl Headers {
         };
         *names = Names::NONE;
         fields.retain(|field| {
-            let stays = !is_such(&text[field.at as usize..][..usize::from(field.name_len)]);
+            let stays = !is_such(field.name(text));
             if let Some(name) = field.name.filter(|_| stays) {
                 names.insert(name);
             }
@@ -263,9 +265,9 @@ impl Headers {
                 run = line;
             } else {
                 run = 0..0;
-                out.extend_from_slice(block.name(field));
+                out.extend_from_slice(field.name(&block.text));
                 out.extend_from_slice(b": ");
-                out.extend_from_slice(block.value(field));
+                out.extend_from_slice(field.value(&block.text));
                 out.extend_from_slice(b"\r\n");
             }
         }
@@ -280,15 +282,17 @@ impl Headers {
 /// Bytes of the headers that a hop adds; reserved, so that the text hardly ever moves.
 const ROOM_FOR_OURS: usize = 256;
 
+impl Field {
+    fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.at as usize..][..usize::from(self.name_len)]
+    }
+
+    fn value<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.value_at as usize..][..self.value_len as usize]
+    }
+}
+
 impl Block {
-    fn name(&self, field: &Field) -> &[u8] {
-        &self.text[field.at as usize..][..usize::from(field.name_len)]
-    }
-
-    fn value(&self, field: &Field) -> &[u8] {
-        &self.text[field.value_at as usize..][..field.value_len as usize]
-    }
-
     /// Whether it could be added.
     fn append(
         &mut self,

@@ -223,7 +223,7 @@ fn split_target(
 ) -> Result<(Span, Option<Span>), Malformed> {
     let span = headers.span(target);
     let target = headers.text(span);
-    if target.contains(&b'#') {
+    if memchr(b'#', target).is_some() {
         return Err(Malformed::Syntax("the request target has a fragment"));
     }
     if target.starts_with(b"/") || method == Method::CONNECT {

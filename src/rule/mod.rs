@@ -66,6 +66,12 @@ impl<A> Rules<A> {
 
     /// The rule for this request.
     pub(crate) fn find(&self, request: &Request, client: &Client) -> Matched<'_, A> {
+        if self.rules.is_empty() {
+            return Matched {
+                priority: 0,
+                actions: &self.default,
+            };
+        }
         let subject = Subject::of(request, client);
         let holds = |rule: usize| {
             let mut conditions = self.rules[rule].conditions.iter();
