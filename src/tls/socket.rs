@@ -2,6 +2,7 @@
 //! the C library, which makes every one of them a point where a thread may be cancelled, and a look at whether the
 //! socket is ready before any lock is taken.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,11 +15,25 @@ use tokio::task::coop;
 
 /// A connected socket.
 #[derive(Debug)]
-pub(crate) struct Socket(TcpStream);
+pub(crate) struct Socket {
+    tcp: TcpStream,
+    /// Who is woken when it can be read, and when it can be written.
+    reader: Registered,
+    writer: Registered,
+}
+
+/// The task that waits for one direction: its address, 0 when there is none. tokio holds the task's waker for as long
+/// as this says so, hence no other task can have come to that address.
+#[derive(Debug, Default)]
+struct Registered(Cell<usize>);
 
 impl Socket {
     pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self(tcp)
+        Self {
+            tcp,
+            reader: Registered::default(),
+            writer: Registered::default(),
+        }
     }
 
     /// The address on our side.
@@ -26,7 +41,7 @@ impl Socket {
     /// # Errors
     /// When the connection was reset before it was looked at.
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.tcp.local_addr()
     }
 
     /// Looks at bytes that came and leaves them.
@@ -35,7 +50,8 @@ impl Socket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_peek(cx, &mut ReadBuf::new(buffer))
+        self.reader.0.set(0);
+        self.tcp.poll_peek(cx, &mut ReadBuf::new(buffer))
     }
 
     /// Whether nothing came since the last read, not even an end. Costs a system call only where the event queue
@@ -43,7 +59,7 @@ impl Socket {
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0];
         let peeked = self.attempt(Interest::READABLE, 0, || {
-            let (_, count) = rustix::net::recv(&self.0, &mut byte, RecvFlags::PEEK)?;
+            let (_, count) = rustix::net::recv(&self.tcp, &mut byte, RecvFlags::PEEK)?;
             Ok(count)
         });
         peeked.is_none()
@@ -52,7 +68,7 @@ impl Socket {
     /// Has the connection end with a reset when it is dropped.
     pub(crate) fn reset(&self) {
         // A socket that cannot be told is closed in the ordinary way.
-        let _ = self.0.set_zero_linger();
+        let _ = self.tcp.set_zero_linger();
     }
 
     /// Makes a system call that moves up to `most` bytes, if the socket is ready for it; `None` when it is not.
@@ -63,7 +79,12 @@ impl Socket {
         call: impl FnOnce() -> rustix::io::Result<usize>,
     ) -> Option<io::Result<usize>> {
         let mut moved = None;
-        let outcome = self.0.try_io(interest, || {
+        let outcome = self.tcp.try_io(interest, || {
+            // It is ready because it was reported, and whoever waited was woken then.
+            match interest {
+                Interest::READABLE => self.reader.0.set(0),
+                _ => self.writer.0.set(0),
+            }
             let count = call()?;
             moved = Some(count);
             match count {
@@ -93,8 +114,28 @@ impl Socket {
                 turn.made_progress();
                 return Poll::Ready(outcome);
             }
-            ready!(self.0.poll_write_ready(cx))?;
+            if self.writer.waits(cx) {
+                return Poll::Pending;
+            }
+            match self.tcp.poll_write_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.writer.wait(cx);
+                    return Poll::Pending;
+                }
+            }
         }
+    }
+}
+
+impl Registered {
+    /// Whether this task is the one that waits; then it need not say so again, under a lock.
+    fn waits(&self, cx: &Context<'_>) -> bool {
+        self.0.get() == cx.waker().data().addr()
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        self.0.set(cx.waker().data().addr());
     }
 }
 
@@ -109,7 +150,7 @@ impl AsyncRead for Socket {
             let room = buffer.initialize_unfilled();
             let most = room.len();
             let received = self.attempt(Interest::READABLE, most, || {
-                let (_, count) = rustix::net::recv(&self.0, room, RecvFlags::empty())?;
+                let (_, count) = rustix::net::recv(&self.tcp, room, RecvFlags::empty())?;
                 Ok(count)
             });
             if let Some(outcome) = received {
@@ -117,7 +158,16 @@ impl AsyncRead for Socket {
                 buffer.advance(outcome?);
                 return Poll::Ready(Ok(()));
             }
-            ready!(self.0.poll_read_ready(cx))?;
+            if self.reader.waits(cx) {
+                return Poll::Pending;
+            }
+            match self.tcp.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.reader.wait(cx);
+                    return Poll::Pending;
+                }
+            }
         }
     }
 }
@@ -128,7 +178,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let send = || rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL);
+        let send = || rustix::net::send(&self.tcp, bytes, SendFlags::NOSIGNAL);
         self.poll_send(cx, bytes.len(), send)
     }
 
@@ -138,7 +188,7 @@ impl AsyncWrite for Socket {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let most = pieces.iter().map(|piece| piece.len()).sum();
-        self.poll_send(cx, most, || rustix::io::writev(&self.0, pieces))
+        self.poll_send(cx, most, || rustix::io::writev(&self.tcp, pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,6 +200,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }
