@@ -150,6 +150,7 @@ impl Connection {
             while tls.wants_write() {
                 match tls.write_tls(&mut self.socket) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                     other => other?,
                 };
             }

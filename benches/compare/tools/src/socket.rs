@@ -2,8 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
@@ -32,11 +35,7 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
     match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
         Ok(socket) => Ok(Some(TcpStream::from(socket))),
-        Err(error)
-            if error == rustix::io::Errno::AGAIN || error == rustix::io::Errno::CONNABORTED =>
-        {
-            Ok(None)
-        }
+        Err(error) if error == Errno::AGAIN || error == Errno::CONNABORTED => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -53,11 +52,28 @@ pub fn connected(address: SocketAddr, number: usize) -> io::Result<TcpStream> {
         let source = Ipv4Addr::new(127, 0, 1, turn.min(250) as u8);
         bind(&socket, &SocketAddr::from((source, 0)))?;
     }
-    connect(&socket, &address)?;
+    match connect(&socket, &address) {
+        // Whoever halts a program and lets it go on interrupts it, but not the handshake.
+        Err(Errno::INTR) => established(&socket)?,
+        other => other?,
+    }
     Ok(TcpStream::from(socket))
 }
 
-fn socket(address: SocketAddr, flags: SocketFlags) -> io::Result<std::os::fd::OwnedFd> {
+fn established(socket: &OwnedFd) -> io::Result<()> {
+    let patience = Timespec {
+        tv_sec: PATIENCE.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    match poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&patience)) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Err(Errno::INTR) => established(socket),
+        Ok(_) => Ok(sockopt::socket_error(socket)??),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn socket(address: SocketAddr, flags: SocketFlags) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
