@@ -58,20 +58,21 @@ impl Poll {
         )?)
     }
 
-    /// Waits until something happens or `timeout` is over, to the nanosecond as far as the kernel goes.
+    /// Waits until something happens or `timeout` is over, to the nanosecond as far as the kernel goes. A program that was
+    /// halted waits anew: what came meanwhile counts.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),
         });
-        self.events.clear();
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut self.events),
-            timeout.as_ref(),
-        ) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        loop {
+            self.events.clear();
+            let room = rustix::buffer::spare_capacity(&mut self.events);
+            match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => (),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

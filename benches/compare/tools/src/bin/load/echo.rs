@@ -44,11 +44,11 @@ pub(crate) fn load(mut words: Words) -> Result<(), Trouble> {
         busy += 1;
     }
     while busy > 0 {
-        let elapsed = began.elapsed();
-        if elapsed > time + PATIENCE {
+        poll.wait(Some(PATIENCE))?;
+        if poll.ready().next().is_none() {
             break;
         }
-        poll.wait(Some(PATIENCE))?;
+        let goes_on = began.elapsed() < time;
         for ready in poll.ready() {
             let Some(echo) = &mut echoes[ready.token] else {
                 continue;
@@ -57,7 +57,7 @@ pub(crate) fn load(mut words: Words) -> Result<(), Trouble> {
                 Ok(false) => (),
                 Ok(true) => {
                     done += 1;
-                    if elapsed < time {
+                    if goes_on {
                         echo.connection.send(&sent)?;
                     } else {
                         busy -= 1;
