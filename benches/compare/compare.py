@@ -4,6 +4,7 @@ import argparse
 import http.client
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -102,9 +103,13 @@ def ask(port, path="/"):
 def compare(checks, started, options):
     bench = Bench(checks, started, options)
     for mode in options.modes:
-        result = bench.play(mode)
-        result.show()
+        try:
+            result = bench.play(mode)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            checks.check(f"{mode.name} is measured, and everything was answered", False, str(error))
+            continue
         checks.check(f"{mode.name} is measured, and everything was answered", True)
+        result.show()
         results.keep(HERE / "results.json", result, options)
         report.write(HERE)
 

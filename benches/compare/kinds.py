@@ -70,7 +70,8 @@ class Cost(Kind):
         if not block.done:
             raise RuntimeError(f"{side.label} did nothing in a block")
         values = {self.title: block.cpu / block.done * self.per / 1000}
-        return {"values": values, "busy": round(block.busy, 3), "connects": block.connects, "noisy": block.noisy}
+        shares = {name: round(getattr(block, name), 3) for name in ("busy", "foreign", "stolen")}
+        return {"values": values, "connects": block.connects, "noisy": block.noisy, **shares}
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,18 @@ QUIET, PAUSE, RESTS = 100_000, 0.002, 50
 
 @dataclass(frozen=True)
 class Block:
-    """`cpu` is nanoseconds, `done` what the targets counted, `busy` the share of a core that the proxy used."""
+    """`cpu` is nanoseconds, `done` what the targets counted, `busy` and `foreign` the shares of a core that the proxy used, and others."""
 
     cpu: int
     done: int
     connects: int
     busy: float
-    noisy: bool
+    foreign: float
+    stolen: float
+
+    @property
+    def noisy(self):
+        return self.foreign > FOREIGN_MAX or self.stolen > STOLEN_MAX
 
 
 def block(bench, running, seconds):
@@ -46,7 +51,7 @@ def block(bench, running, seconds):
     stolen = (after.stolen - before.stolen) / wall
     return Block(
         cpu, after.counts[running.load.counts] - before.counts[running.load.counts], after.counts["accepted"] - before.counts["accepted"],
-        busy=cpu / wall, noisy=foreign > FOREIGN_MAX or stolen > STOLEN_MAX,
+        busy=cpu / wall, foreign=foreign, stolen=stolen,
     )
 
 

@@ -95,18 +95,19 @@ def variants(found):
 
 
 def blocks(found, whole):
-    yield "How each was measured: `busy` is albedo's share of its core, `connects` the connections it opened to targets meanwhile; a noisy block is one in which the core ran something else."
+    yield "How each was measured: `busy` is albedo's share of its core, `connects` the connections it opened to targets meanwhile; a noisy block is one in which the core ran something else, which had a share of `others`."
     yield ""
-    yield table(["mode", "date", "rounds", "busy", "connects", "noisy blocks", "command"])
-    yield table(["---"] * 7)
+    yield table(["mode", "date", "rounds", "busy", "connects", "noisy blocks", "others", "command"])
+    yield table(["---"] * 8)
     for mode, result in found:
         cells = [cell for each in result.rounds for label, cell in each.items()]
         ours = [each["albedo"] for each in result.rounds if "busy" in each.get("albedo", {})]
         busy = f"{statistics.median(cell['busy'] for cell in ours):.0%}" if ours else "–"
         connects = str(sum(cell.get("connects", 0) for cell in ours)) if ours else "–"
         noisy = f"{sum(cell['noisy'] for cell in cells)} of {len(cells)}" if any("noisy" in cell for cell in cells) else "–"
+        others = f"{statistics.median(cell.get('foreign', 0) for cell in cells):.1%}" if noisy != "–" else "–"
         about = whole[mode.name]
-        yield table([mode.name, about["date"], str(len(result.rounds)), busy, connects, noisy, f"`{about['command']}`"])
+        yield table([mode.name, about["date"], str(len(result.rounds)), busy, connects, noisy, others, f"`{about['command']}`"])
 
 
 def value(result, row, label):
@@ -131,8 +132,11 @@ def made(whole, name, title, unit, divisor):
     result = loaded(name, whole)
     row = result.rows()[0]
     labels = [label for label in ("albedo", *PEERS) if label in result.versions and result.cells(label, row)]
-    floor = next((result.median(row, label) / divisor for label in FLOORS if label in result.versions), None)
-    return title, unit, [(PEERS.get(label, label), result.median(row, label) / divisor) for label in labels], floor
+    ours = result.median(row, "albedo") / divisor
+    # What is shown of a peer is what it takes by the ratio, which the machine's moods do not change.
+    floor = next((ours / result.ratio(row, "albedo", label)[0] for label in FLOORS if label in result.versions), None)
+    times = [1 if label == "albedo" else 1 / result.ratio(row, "albedo", label)[0] for label in labels]
+    return title, unit, [(PEERS.get(label, label), ours * each) for label, each in zip(labels, times)], floor
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Result:
                     connects, noisy = (sum(cell.get(what, 0) for cell in cells) for what in ("connects", "noisy"))
                     rest += f", {connects} connects to targets" if connects else ""
                     rest += f", load late by {statistics.median(cell['late'] for cell in cells):.0%} of p99" if "late" in cells[0] else ""
-                    rest += f", {noisy} of {len(cells)} blocks noisy" if noisy else ""
+                    rest += f", {noisy} of {len(cells)} blocks noisy, others had {statistics.median(cell['foreign'] for cell in cells):.0%}" if noisy else ""
                 print(f"    {label:20} {self.median(row, label):9.2f}   {rest}")
             for over, under in self.pairs:
                 ratio = self.ratio(row, over, under)
