@@ -98,19 +98,22 @@ class Latency(Kind):
     def rounds(self, bench, sides, count):
         for side in sides:
             side.start()
-        rate = round(self.share * self.highest(bench, next((side for side in sides if side.label == "nginx"), sides[0])), -2)
+        highest = {side.label: self.highest(bench, side) for side in sides}
+        rate = round(self.share * highest.get("nginx", highest["albedo"]), -2)
         print(f"  {rate:.0f} requests a second", flush=True)
-        seconds = bench.seconds or self.SECONDS
+        for label in [label for label, most in highest.items() if most < rate]:
+            print(f"  {label} is left out: it answers no more than {highest[label]:.0f}", flush=True)
+        able = [side for side in sides if highest[side.label] >= rate]
         load = loads.tool("rate", "--rate", rate, "--warm-up", WARM_UP)
         for _ in range(count):
-            yield {side.label: self.cell(bench, side, load, seconds) for side in random.sample(sides, len(sides))}
+            cells = {side.label: self.cell(bench, side, load, bench.seconds or self.SECONDS) for side in random.sample(able, len(able))}
+            yield {label: {**cell, "rate": rate} for label, cell in cells.items()}
 
     def highest(self, bench, side):
-        running = loads.Running(bench, side, loads.wrk(), 8)
-        measure.block(bench, running, WARM_UP)
-        done = [measure.block(bench, running, WARM_UP).done / WARM_UP for _ in range(5)]
+        running = loads.Running(bench, side, loads.wrk(), 5)
+        done = [measure.block(bench, running, WARM_UP).done / WARM_UP for _ in range(4)]
         running.end()
-        return statistics.median(done)
+        return statistics.median(done[1:])
 
     def cell(self, bench, side, load, seconds):
         # It shares a core with the targets and the requests that are measured, and gets what those leave.

@@ -107,7 +107,8 @@ def blocks(found, whole):
         noisy = f"{sum(cell['noisy'] for cell in cells)} of {len(cells)}" if any("noisy" in cell for cell in cells) else "–"
         others = f"{statistics.median(cell.get('foreign', 0) for cell in cells):.1%}" if noisy != "–" else "–"
         about = whole[mode.name]
-        yield table([mode.name, about["date"], str(len(result.rounds)), busy, connects, noisy, others, f"`{about['command']}`"])
+        rate = f" ({cells[0]['rate']:.0f} requests a second)" if "rate" in cells[0] else ""
+        yield table([mode.name + rate, about["date"], str(len(result.rounds)), busy, connects, noisy, others, f"`{about['command']}`"])
 
 
 def value(result, row, label):
