@@ -80,9 +80,7 @@ class Cost(Kind):
     def cell(self, side, block):
         if not block.done:
             raise RuntimeError(f"{side.label} did nothing in a block")
-        values = {self.title: block.cpu / block.done * self.per / 1000}
-        shares = {name: round(getattr(block, name), 3) for name in ("busy", "foreign", "stolen")}
-        return {"values": values, "connects": block.connects, "noisy": block.noisy, **shares}
+        return block.cell({self.title: block.cpu / block.done * self.per / 1000})
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,9 @@ class Latency(Kind):
 
     ROUNDS = 3
     SECONDS, PERCENTILES = 4, ("p50", "p99", "p99.9")
+
+    #: What the load itself was late by, as a share of what it measured, beyond which a block is noisy.
+    LATE_MAX = 0.3
 
     def rounds(self, bench, sides, count):
         for side in sides:
@@ -124,9 +125,10 @@ class Latency(Kind):
         began = measure.Reading(bench, side)
         said = running.end()
         ended = measure.Reading(bench, side)
+        block = measure.between(began, ended, side, ended.at - began.at)
         values = {f"{self.title}: {name}, µs": said["latency_us"][name] for name in self.PERCENTILES}
         late = said["lateness_us"]["p99"] / said["latency_us"]["p99"]
-        cell = {"values": values, "busy": round((ended.cpu - began.cpu) / (ended.at - began.at), 3), "late": round(late, 2)}
+        cell = {**block.cell(values), "late": round(late, 2), "noisy": block.noisy or late > self.LATE_MAX}
         if storm:
             cell["values"][f"{self.title}: their connections a second"] = storm.end()["done"] / (seconds + 2 * WARM_UP)
         return cell

@@ -34,6 +34,10 @@ class Block:
     def noisy(self):
         return self.foreign > FOREIGN_MAX or self.stolen > STOLEN_MAX
 
+    def cell(self, values):
+        shares = {name: round(getattr(self, name), 3) for name in ("busy", "foreign", "stolen")}
+        return {"values": values, "connects": self.connects, "noisy": self.noisy, **shares}
+
 
 def block(bench, running, seconds):
     """Lets a load go for a while, alone."""
@@ -45,13 +49,15 @@ def block(bench, running, seconds):
     running.halt()
     wall = time.monotonic_ns() - before.at
     settle(side)
-    after = Reading(bench, side)
+    return between(before, Reading(bench, side), side, wall, running.load.counts)
+
+
+def between(before, after, side, wall, counts="requests"):
+    """The block that two readings enclose, in which the load ran for `wall` nanoseconds."""
     cpu = after.cpu - before.cpu
-    foreign = (after.core - before.core - cpu) / wall if len(side.cpus) == 1 else 0
-    stolen = (after.stolen - before.stolen) / wall
     return Block(
-        cpu, after.counts[running.load.counts] - before.counts[running.load.counts], after.counts["accepted"] - before.counts["accepted"],
-        busy=cpu / wall, foreign=foreign, stolen=stolen,
+        cpu, after.counts[counts] - before.counts[counts], after.counts["accepted"] - before.counts["accepted"], busy=cpu / wall,
+        foreign=(after.core - before.core - cpu) / wall if len(side.cpus) == 1 else 0, stolen=(after.stolen - before.stolen) / wall,
     )
 
 
