@@ -130,7 +130,7 @@ class Latency(Kind):
         late = said["lateness_us"]["p99"] / said["latency_us"]["p99"]
         cell = {**block.cell(values), "late": round(late, 2), "noisy": block.noisy or late > self.LATE_MAX}
         if storm:
-            cell["values"][f"{self.title}: their connections a second"] = storm.end()["done"] / (seconds + 2 * WARM_UP)
+            cell["values"][f"{self.title}: their connections a second, more is better"] = storm.end()["done"] / (seconds + 2 * WARM_UP)
         return cell
 
 

@@ -12,6 +12,9 @@ import results
 PEERS = {"nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy", "caddy": "Caddy"}
 CONTROL, FLOORS = "albedo again", ("relay7", "relay4")
 
+#: A ratio is shown as one to believe while the control differs from 1 by no more.
+CONTROL_MIN = 0.95
+
 #: What the chart shows, and how it calls it: (mode, row or None for the first, title, unit, divisor).
 PANELS = [
     ("h1", "HTTP/1.1: CPU per request", "µs", 1),
@@ -58,7 +61,8 @@ def page(found, whole):
     lines += ["Made by `benches/compare/run`; [README.md](README.md) says how, and what each proxy is told.", ""]
     beside, itself = [one for one in found if not one[0].against], [one for one in found if one[0].against]
     lines += ["![albedo beside its peers](chart.svg)", "", "## Ratios", ""]
-    lines += ["albedo's figure divided by the other's: below 1 albedo needs less. In brackets the interval that holds 95 % of bootstrapped medians.", ""]
+    lines += ["albedo's figure divided by the other's: below 1 albedo needs less. In brackets the interval that holds 95 % of bootstrapped medians."]
+    lines += [f"Bold where the control, a second albedo, is within {1 - CONTROL_MIN:.0%} of the first, and for latencies where the load was in time; what is not bold says nothing yet.", ""]
     lines += ratios(beside)
     lines += ["", "## Medians", "", *medians(beside)]
     if itself:
@@ -117,7 +121,18 @@ def value(result, row, label):
 
 def against(result, row, under, over="albedo"):
     ratio = result.ratio(row, over, under) if {over, under} <= set(result.versions) else None
-    return f"**{ratio[0]:.2f}** ({ratio[1]:.2f}–{ratio[2]:.2f})" if ratio else "–"
+    if not ratio:
+        return "–"
+    mark = "**" if readable(result, row) else ""
+    return f"{mark}{ratio[0]:.2f}{mark} ({ratio[1]:.2f}–{ratio[2]:.2f})"
+
+
+def readable(result, row):
+    late = [cell.get("noisy", False) for label in result.versions for cell in result.cells(label, row) if "late" in cell]
+    if 2 * sum(late) > len(late):
+        return False
+    control = result.ratio(row, "albedo", CONTROL) if CONTROL in result.versions else None
+    return control is None or CONTROL_MIN <= control[0] <= 1 / CONTROL_MIN
 
 
 def table(cells):
