@@ -29,24 +29,25 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static OUTGOING: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     // Not a worker's: what is long on the control side is spread over rooms that share nothing else.
-    static STRETCH_BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static STRETCH_ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Longest work of the control side in one go while a worker waits for its CPU. A scheduler would let it go on for
-/// milliseconds, and a request waits for its worker several times.
+/// Longest work of the control side in one go while a worker that has little to do waits for its CPU. A scheduler would
+/// let it go on for milliseconds, and a request waits for its worker several times.
 const STRETCH: Duration = Duration::from_micros(100);
 
 /// Lets workers go first. Whatever keeps the control side busy for long calls this again and again; it costs a look at
 /// the clock, and now and then a system call.
 pub(crate) fn step_aside() {
     let now = Instant::now();
-    match STRETCH_BEGAN.get() {
-        Some(began) if now.duration_since(began) < STRETCH => {}
-        _ => {
-            thread::yield_now();
-            STRETCH_BEGAN.set(Some(Instant::now()));
-        }
+    if STRETCH_ENDS.get().is_some_and(|end| now < end) {
+        return;
     }
+    thread::yield_now();
+    let back = Instant::now();
+    // Beside a worker that is never done, the control side takes as long as it gave: a change that always stepped aside
+    // would not come to its end.
+    STRETCH_ENDS.set(Some(back + STRETCH.max(back - now)));
 }
 
 /// Which worker this is, counted from 0.
