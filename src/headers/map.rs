@@ -3,14 +3,24 @@
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Headers, Names};
+use super::{Headers, Name, Names};
 
 impl Headers {
     /// What came by HTTP/2.
     pub(crate) fn of_map(map: &HeaderMap) -> Self {
         let mut headers = Self::default();
         for (name, value) in map {
-            headers.append_named(name.as_str().as_bytes(), value.as_bytes());
+            let text = name.as_str().as_bytes();
+            match Name::find(text) {
+                // Toward targets ALB writes these in mixed case, everything else as it came.
+                Some(
+                    known @ (Name::XForwardedFor
+                    | Name::XForwardedPort
+                    | Name::XForwardedProto
+                    | Name::XAmznTraceId),
+                ) => headers.append(known, value.as_bytes()),
+                _ => headers.append_named(text, value.as_bytes()),
+            }
         }
         headers
     }
@@ -47,7 +57,6 @@ impl Headers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Name;
     use super::*;
 
     #[test]

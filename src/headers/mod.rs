@@ -44,7 +44,7 @@ enum Layout {
     Loose,
 }
 
-/// A piece of a head that is no header, such as the request target.
+/// A piece of a head that is no header, such as the request target. Means something only beside the headers it is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     at: u32,
@@ -332,16 +332,6 @@ impl Drop for Headers {
         if let Some(block) = self.0.take() {
             spare::give_back(block);
         }
-    }
-}
-
-impl Clone for Headers {
-    fn clone(&self) -> Self {
-        let mut clone = Self::default();
-        for (name, value) in self.iter() {
-            clone.append_named(name, value);
-        }
-        clone
     }
 }
 

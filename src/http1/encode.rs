@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::framing::FRAMING;
 use super::{Persistence, Upgrade};
-use crate::headers::{Headers, Names};
+use crate::headers::Headers;
 
 /// The framing header of a message that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) fn encode_switch(out: &mut Vec<u8>, protocol: &Upgrade, headers: &Hea
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ");
     out.extend_from_slice(protocol.value());
     out.extend_from_slice(b"\r\n");
-    headers.write(out, Names::NONE);
+    headers.write(out, FRAMING);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -77,5 +77,23 @@ fn encode_framing(out: &mut Vec<u8>, framing: FramingHeader) {
             out.extend_from_slice(b"\r\n");
         }
         FramingHeader::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9110 §8.6: a 101 has no length; a hop that believed one would take the tunnel's first bytes for a body.
+    #[test]
+    fn a_switch_says_nothing_of_a_body() {
+        let headers = Headers::for_test(&[("Content-Length", "5"), ("X-A", "b")]);
+        let mut out = Vec::new();
+        encode_switch(&mut out, &Upgrade::WebSocket, &headers);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.ends_with("Upgrade: websocket\r\nX-A: b\r\n\r\n"),
+            "{text}"
+        );
     }
 }

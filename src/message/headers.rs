@@ -158,6 +158,10 @@ fn is_valid(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || *byte == b'-'
 }
 
+/// Most headers that Connection takes with it; each of them is looked for among all headers. Nobody names so many, and
+/// what is named beyond goes on as if it were not.
+const NOMINATED_MAX: usize = 32;
+
 /// Removes Connection and what it names.
 fn remove_nominated(headers: &mut Headers) {
     if !headers.has(Name::Connection) {
@@ -168,7 +172,8 @@ fn remove_nominated(headers: &mut Headers) {
         .all(Name::Connection)
         .flat_map(|value| value.split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
-        .filter(|name| may_be_nominated(name))
+        .filter(|name| !name.is_empty() && may_be_nominated(name))
+        .take(NOMINATED_MAX)
         .map(SmallVec::from_slice)
         .collect();
     headers.remove(Name::Connection);
@@ -184,7 +189,7 @@ fn remove_nominated(headers: &mut Headers) {
 fn may_be_nominated(name: &[u8]) -> bool {
     const KEPT: [&str; 2] = ["content-length", "host"];
     const KEPT_PREFIXES: [&str; 2] = ["x-forwarded-", "x-amzn-"];
-    // The two usual elements are no headers that could still be here.
+    // The two usual elements, which name no headers: Keep-Alive goes in any case.
     const OPTIONS: [&str; 2] = ["keep-alive", "close"];
     let is_any = |list: &[&str]| {
         let mut list = list.iter();

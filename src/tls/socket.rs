@@ -134,8 +134,11 @@ impl Registered {
         self.0.get() == cx.waker().data().addr()
     }
 
+    /// tokio said that this task waits. It also says so where the task's turn is over, and then it knows of nobody.
     fn wait(&self, cx: &Context<'_>) {
-        self.0.set(cx.waker().data().addr());
+        if coop::has_budget_remaining() {
+            self.0.set(cx.waker().data().addr());
+        }
     }
 }
 
@@ -201,5 +204,68 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connect = TcpStream::connect(listener.local_addr().unwrap());
+        let (theirs, accepted) = tokio::join!(connect, listener.accept());
+        (theirs.unwrap(), Socket::new(accepted.unwrap().0))
+    }
+
+    /// What a task has left of its turn when it comes to a silent socket may be any number.
+    #[tokio::test]
+    async fn a_task_is_woken_however_much_of_its_turn_was_left() {
+        for spent in 0..130 {
+            let (mut theirs, mut ours) = pair().await;
+            let mut to_spend = spent;
+            let reading = tokio::spawn(async move {
+                let mut byte = [0];
+                let mut buffer = ReadBuf::new(&mut byte);
+                poll_fn(|cx| {
+                    while to_spend > 0 && coop::has_budget_remaining() {
+                        to_spend -= 1;
+                        ready!(coop::poll_proceed(cx)).made_progress();
+                    }
+                    Pin::new(&mut ours).poll_read(cx, &mut buffer)
+                })
+                .await
+            });
+            // The reader has had every turn it asks for by itself.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            theirs.write_all(b"x").await.unwrap();
+            let woken = tokio::time::timeout(Duration::from_secs(5), reading).await;
+            assert!(woken.is_ok(), "after {spent} operations");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_read_to_its_end() {
+        let (mut theirs, mut ours) = pair().await;
+        assert!(ours.is_quiet());
+        let sending = tokio::spawn(async move {
+            for _ in 0..64 {
+                theirs.write_all(&[7; 4_096]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).await.unwrap();
+        sending.await.unwrap();
+        assert_eq!(all.len(), 64 * 4_096);
+        assert!(!ours.is_quiet(), "an end is no quiet");
     }
 }

@@ -66,6 +66,8 @@ pub(super) async fn write(
             if head {
                 let reason = message::reason_phrase(status);
                 encode_response(out, status, reason, &headers, framing, persistence);
+                // A long body shall not hold them.
+                headers = Headers::default();
             }
             match body.poll_lend(cx, |cx, piece| {
                 message::push(connection, cx, out, framed, piece)

@@ -248,7 +248,7 @@ async fn exchange(
         answer => answer.flatten(),
     };
     // What is left of the body goes back to the connection, which then knows whether it can go on.
-    drop(request.body);
+    drop(request);
     let outcome = match answer {
         Some(Response {
             body: Body::Upgraded(target),

@@ -153,6 +153,17 @@ fn connection_takes_nominated_headers_with_it() {
     }
 }
 
+#[test]
+fn connection_may_name_so_much_and_no_more() {
+    let many = vec!["x-a"; NOMINATED_MAX].join(",,");
+    let sent = [
+        ("X-A", "1"),
+        ("X-B", "2"),
+        ("Connection", &*format!("{many}, x-b")),
+    ];
+    assert_eq!(seen(&sent, &policy()), ["x-b: 2"]);
+}
+
 /// F1 of the test list: Traefik CVE-2024-45410 and its like.
 #[test]
 fn connection_cannot_take_what_we_add_nor_framing_nor_host() {
