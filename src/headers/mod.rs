@@ -52,6 +52,14 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// A range of the head's bytes.
+    pub(crate) fn of(piece: Range<usize>) -> Self {
+        Self {
+            at: piece.start as u32,
+            len: piece.len() as u32,
+        }
+    }
+
     /// A piece of this span.
     pub(crate) fn slice(self, piece: Range<usize>) -> Self {
         let (start, end) = (piece.start as u32, piece.end as u32);
@@ -79,10 +87,7 @@ impl Headers {
         let is_line = value.start == name.end + 2
             && block.text[name.end..value.start] == *b": "
             && block.text[value.end..].starts_with(b"\r\n");
-        if let Some(known) = known {
-            block.names.insert(known);
-        }
-        block.fields.push(Field {
+        block.push(Field {
             at: name.start as u32,
             value_at: value.start as u32,
             value_len: value.len() as u32,
@@ -90,14 +95,6 @@ impl Headers {
             name: known,
             layout: if is_line { Layout::Line } else { Layout::Loose },
         });
-    }
-
-    /// A piece of the head that is no header. The range is of the head's bytes.
-    pub(crate) fn span(&self, piece: Range<usize>) -> Span {
-        Span {
-            at: piece.start as u32,
-            len: piece.len() as u32,
-        }
     }
 
     /// Keeps some text beside the headers.
@@ -183,21 +180,15 @@ impl Headers {
 
     /// The same, for a value that `write` appends to the text it is given.
     pub(crate) fn append_with(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
-        let block = self.block();
-        if block.append(name.as_str().as_bytes(), Some(name), write) {
-            block.names.insert(name);
-        }
+        self.block()
+            .append(name.as_str().as_bytes(), Some(name), write);
     }
 
     /// Adds a header of any name, which must be a token.
     pub(crate) fn append_named(&mut self, name: &[u8], value: &[u8]) {
-        let block = self.block();
-        let known = Name::find(name);
-        if block.append(name, known, |text| text.extend_from_slice(value))
-            && let Some(known) = known
-        {
-            block.names.insert(known);
-        }
+        self.block().append(name, Name::find(name), |text| {
+            text.extend_from_slice(value);
+        });
     }
 
     /// In place of whatever was said under this name.
@@ -293,13 +284,7 @@ impl Field {
 }
 
 impl Block {
-    /// Whether it could be added.
-    fn append(
-        &mut self,
-        name: &[u8],
-        known: Option<Name>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
+    fn append(&mut self, name: &[u8], known: Option<Name>, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.text.len();
         self.text.extend_from_slice(name);
         self.text.extend_from_slice(b": ");
@@ -311,11 +296,11 @@ impl Block {
         if value.iter().fold(false, ends_its_line) {
             debug_assert!(false, "a value holds the end of a line");
             self.text.truncate(at);
-            return false;
+            return;
         }
         let value_len = value.len() as u32;
         self.text.extend_from_slice(b"\r\n");
-        self.fields.push(Field {
+        self.push(Field {
             at: at as u32,
             value_at: value_at as u32,
             value_len,
@@ -323,7 +308,13 @@ impl Block {
             name: known,
             layout: Layout::Line,
         });
-        true
+    }
+
+    fn push(&mut self, field: Field) {
+        if let Some(known) = field.name {
+            self.names.insert(known);
+        }
+        self.fields.push(field);
     }
 }
 

@@ -221,7 +221,7 @@ fn split_target(
     target: Range<usize>,
     headers: &mut Headers,
 ) -> Result<(Span, Option<Span>), Malformed> {
-    let span = headers.span(target);
+    let span = Span::of(target);
     let target = headers.text(span);
     if memchr(b'#', target).is_some() {
         return Err(Malformed::Syntax("the request target has a fragment"));

@@ -81,10 +81,7 @@ impl Socket {
         let mut moved = None;
         let outcome = self.tcp.try_io(interest, || {
             // It is ready because it was reported, and whoever waited was woken then.
-            match interest {
-                Interest::READABLE => self.reader.0.set(0),
-                _ => self.writer.0.set(0),
-            }
+            self.registered(interest).0.set(0);
             let count = call()?;
             moved = Some(count);
             match count {
@@ -101,29 +98,43 @@ impl Socket {
         }
     }
 
-    fn poll_send(
+    /// Makes such a call as soon as the socket is ready for it.
+    fn poll_call(
         &self,
         cx: &mut Context<'_>,
+        interest: Interest,
         most: usize,
-        call: impl Fn() -> rustix::io::Result<usize>,
+        mut call: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         // A connection that always moves on must let others run, too.
         let turn = ready!(coop::poll_proceed(cx));
         loop {
-            if let Some(outcome) = self.attempt(Interest::WRITABLE, most, &call) {
+            if let Some(outcome) = self.attempt(interest, most, &mut call) {
                 turn.made_progress();
                 return Poll::Ready(outcome);
             }
-            if self.writer.waits(cx) {
+            let registered = self.registered(interest);
+            if registered.waits(cx) {
                 return Poll::Pending;
             }
-            match self.tcp.poll_write_ready(cx) {
+            let ready = match interest {
+                Interest::READABLE => self.tcp.poll_read_ready(cx),
+                _ => self.tcp.poll_write_ready(cx),
+            };
+            match ready {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
-                    self.writer.wait(cx);
+                    registered.wait(cx);
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    fn registered(&self, interest: Interest) -> &Registered {
+        match interest {
+            Interest::READABLE => &self.reader,
+            _ => &self.writer,
         }
     }
 }
@@ -148,30 +159,14 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let turn = ready!(coop::poll_proceed(cx));
-        loop {
-            let room = buffer.initialize_unfilled();
-            let most = room.len();
-            let received = self.attempt(Interest::READABLE, most, || {
-                let (_, count) = rustix::net::recv(&self.tcp, room, RecvFlags::empty())?;
-                Ok(count)
-            });
-            if let Some(outcome) = received {
-                turn.made_progress();
-                buffer.advance(outcome?);
-                return Poll::Ready(Ok(()));
-            }
-            if self.reader.waits(cx) {
-                return Poll::Pending;
-            }
-            match self.tcp.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => {
-                    self.reader.wait(cx);
-                    return Poll::Pending;
-                }
-            }
-        }
+        let room = buffer.initialize_unfilled();
+        let most = room.len();
+        let count = ready!(self.poll_call(cx, Interest::READABLE, most, || {
+            let (_, count) = rustix::net::recv(&self.tcp, &mut *room, RecvFlags::empty())?;
+            Ok(count)
+        }))?;
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -182,7 +177,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let send = || rustix::net::send(&self.tcp, bytes, SendFlags::NOSIGNAL);
-        self.poll_send(cx, bytes.len(), send)
+        self.poll_call(cx, Interest::WRITABLE, bytes.len(), send)
     }
 
     fn poll_write_vectored(
@@ -191,7 +186,8 @@ impl AsyncWrite for Socket {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let most = pieces.iter().map(|piece| piece.len()).sum();
-        self.poll_send(cx, most, || rustix::io::writev(&self.tcp, pieces))
+        let send = || rustix::io::writev(&self.tcp, pieces);
+        self.poll_call(cx, Interest::WRITABLE, most, send)
     }
 
     fn is_write_vectored(&self) -> bool {
