@@ -16,8 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// How coarse the clock is when nothing refreshes it: idle timeouts are whole seconds, a tenth is close enough.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Bytes read from a socket in one call. Large enough for a whole TLS burst, small enough to stay in the cache.
-pub(crate) const SCRATCH_SIZE: usize = 64 * 1024;
+/// Bytes read from a socket in one call, and sent on in one. Linux sends at most 65,483 bytes in a piece (fewer where
+/// packets are small), and a second piece of the few bytes past that costs as much as the first: what is read must fit,
+/// in chunks or in TLS records, too.
+const SCRATCH_SIZE: usize = 60 * 1024;
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
