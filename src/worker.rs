@@ -18,8 +18,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Bytes read from a socket in one call, and sent on in one. Linux sends at most 65,483 bytes in a piece (fewer where
 /// packets are small), and a second piece of the few bytes past that costs as much as the first: what is read must fit,
-/// in chunks or in TLS records, too.
-const SCRATCH_SIZE: usize = 60 * 1024;
+/// as a chunk or in six TLS records, too.
+const SCRATCH_SIZE: usize = 60_000;
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };

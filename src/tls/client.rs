@@ -82,6 +82,7 @@ fn config_of(bundle: Option<&Bundle>) -> Result<Arc<ClientConfig>, Error> {
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.max_fragment_size = Some(policy::RECORD_MAX);
     config.resumption = Resumption::in_memory_sessions(REMEMBERED_TARGETS);
     Ok(Arc::new(config))
 }

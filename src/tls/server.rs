@@ -99,6 +99,7 @@ fn config_of(
     config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
     // Early data can be replayed (RFC 8446 §8), and ALB takes none.
     config.max_early_data_size = 0;
+    config.max_fragment_size = Some(policy::RECORD_MAX);
     Ok(Arc::new(config))
 }
 
