@@ -46,7 +46,8 @@ pub(crate) async fn send(
             outcome => return outcome,
         }
     }
-    let (stream, address) = connect(&upstream.addresses(), upstream.tls())
+    // Boxed: a handshake is large, and most requests find a connection.
+    let (stream, address) = Box::pin(connect(&upstream.addresses(), upstream.tls()))
         .await
         .map_err(|error| Failure {
             error,
