@@ -16,7 +16,8 @@ use http::StatusCode;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{http1, http2};
+use super::http1::{self, Desks};
+use super::http2;
 use crate::drain::Drain;
 use crate::http1::Connection;
 use crate::message::{Client, ConnectionId, Exchange, Kind, Outstanding, TlsFacts, page};
@@ -33,6 +34,7 @@ pub(super) struct Place {
     pub(super) id: ListenerId,
     seen: RefCell<Seen>,
     pub(super) drain: Drain,
+    desks: Desks,
 }
 
 /// The snapshot this worker looked at last, and this listener in it. Requests share the `Rc`: counting it up costs
@@ -73,6 +75,7 @@ impl Place {
                 listener,
             }),
             drain,
+            desks: Desks::default(),
         })
     }
 
@@ -100,6 +103,8 @@ impl Place {
 pub(super) struct Front {
     pub(super) client: Rc<Client>,
     pub(super) id: ConnectionId,
+    /// One for all that it waits for in its life.
+    pub(super) alarm: Alarm,
     place: Rc<Place>,
     since: Instant,
 }
@@ -108,6 +113,11 @@ impl Front {
     /// The listener's rules and limits, for one request.
     pub(super) fn listener(&self) -> Rc<Current> {
         self.place.listener()
+    }
+
+    /// Where its requests are answered.
+    pub(super) fn desks(&self) -> &Desks {
+        &self.place.desks
     }
 
     /// A record of the request that begins now; the wall clock is read only for those who will read it.
@@ -199,6 +209,7 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>) -> Greeted {
             tls: None,
         }),
         id: ConnectionId(fastrand::u128(..).to_ne_bytes()),
+        alarm: Alarm::new(),
         place,
         since: worker::now(),
     };
@@ -238,7 +249,7 @@ async fn handshake(
     front: &Front,
     listener: &Listener,
 ) -> Option<Box<TlsStream<Socket>>> {
-    let alarm = Alarm::new();
+    let alarm = &front.alarm;
     let deadline = worker::now() + HANDSHAKE_TIMEOUT;
     match alarm
         .race(deadline, |cx| poll_greeting(&tcp, front, cx))
@@ -251,7 +262,7 @@ async fn handshake(
                 return Some(Box::new(tls));
             }
         }
-        Some(Greeting::InClear) => answer_in_clear(tcp, front.client.peer).await,
+        Some(Greeting::InClear) => answer_in_clear(tcp, front).await,
         Some(Greeting::None) => return None,
         None => {}
     }
@@ -284,17 +295,17 @@ fn poll_greeting(tcp: &Socket, front: &Front, cx: &mut Context<'_>) -> Poll<Gree
 }
 
 /// Tells a client that spoke HTTP to an HTTPS port, in the only words it understands.
-async fn answer_in_clear(tcp: Socket, peer: SocketAddr) {
+async fn answer_in_clear(tcp: Socket, front: &Front) {
     let page = page(StatusCode::BAD_REQUEST);
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nServer: awselb/2.0\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n",
         page.len()
     );
-    let connection = Connection::new(Stream::Plain(tcp), peer);
+    let connection = Connection::new(Stream::Plain(tcp), front.client.peer);
     // A fresh socket's buffer takes a page whole or the socket is gone.
     let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[head.as_bytes(), &page]))).await;
-    http1::linger(&connection, &Alarm::new()).await;
+    http1::linger(&connection, &front.alarm).await;
 }
 
 #[cfg(test)]
@@ -315,6 +326,6 @@ pub(super) mod tests {
         let connection = size_of::<Connection>();
         assert!(connection <= 256, "a connection has {connection} bytes");
         let front = size_of::<Front>();
-        assert!(front <= 160, "its front has {front} bytes");
+        assert!(front <= 64, "its front has {front} bytes");
     }
 }

@@ -56,7 +56,7 @@ const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 
 /// Serves one connection until either side has had enough.
 pub(super) async fn serve(tls: TlsStream<Socket>, front: Rc<Front>) {
-    let alarm = Alarm::new();
+    let alarm = &front.alarm;
     let usage = Rc::new(Usage {
         active: Cell::new(0),
         is_used: Cell::new(false),

@@ -1,8 +1,10 @@
 //! Our HTTP/1.1 server loop: read a head, let `proxy` answer, write the answer, again. Between two requests a
-//! connection holds no buffer and only this loop's small future.
+//! connection holds no buffer and only the small future of `serve`.
 
 mod answer;
+mod desk;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -23,6 +25,8 @@ use crate::proxy;
 use crate::snapshot::{Ledger, Listener};
 use crate::worker::{self, Alarm};
 use answer::{Written, agree, write};
+pub(super) use desk::Desks;
+use desk::Tray;
 
 /// Longest wait for the rest of a head once its first byte is there. A head is one packet or a few; whoever needs
 /// longer holds a connection for nothing.
@@ -43,49 +47,65 @@ const HALF_CLOSE_WINDOW: Duration = Duration::from_millis(250);
 /// Most bytes of pipelined requests read ahead while one is answered.
 const READ_AHEAD_MAX: usize = 16 * 1024;
 
-/// How long a connection keeps the memory of an exchange after it, for the next one. A busy client comes back within
-/// milliseconds; one that does not may be gone for long.
-const BUSY_FOR: Duration = Duration::from_secs(1);
-
 /// Serves one connection until either side has had enough.
 pub(super) async fn serve(connection: Rc<Connection>, front: Rc<Front>) {
-    let alarm = Alarm::new();
-    while let Woken::ByBytes = sleep(&connection, &front, &alarm).await {
-        // Boxed: exchanges are large, an idle connection is small, and there are many of those.
-        match Box::pin(converse(&connection, &front, &alarm)).await {
+    loop {
+        let before = Counts::of(&connection);
+        let said = match read_head(&connection, &front).await {
+            Next::Request(head) => Ok(head),
+            Next::Refused(error) => Err(error),
+            Next::End => break,
+        };
+        // What an exchange takes is not part of this future: it is large, and most connections wait.
+        let mut desk = front.desks().take(Heard {
+            connection: Rc::clone(&connection),
+            front: Rc::clone(&front),
+            before,
+            said,
+        });
+        let after = poll_fn(|cx| desk.poll(cx)).await;
+        front.desks().give_back(desk);
+        match after {
             After::Quiet => {}
             After::Close => break,
-            After::Linger => return linger(&connection, &alarm).await,
+            After::Linger => return linger(&connection, &front.alarm).await,
             After::Abort => return,
             After::Tunnel(through) => {
-                tunnel(&connection, &front, &alarm, through).await;
+                tunnel(&connection, &front, through).await;
                 break;
             }
         }
     }
-    close(&connection, &alarm).await;
+    close(&connection, &front.alarm).await;
 }
 
-/// Why an idle connection is looked at again.
-enum Woken {
-    ByBytes,
-    /// The client left, was idle for too long, or is to go.
-    ByTheEnd,
+/// Something that wants an answer.
+struct Heard {
+    connection: Rc<Connection>,
+    front: Rc<Front>,
+    before: Counts,
+    /// A request, or what is wrong with bytes that are none.
+    said: Result<RequestHead, message::Error>,
 }
 
-/// Waits for a client to say something.
-async fn sleep(connection: &Connection, front: &Front, alarm: &Alarm) -> Woken {
-    let listening = |cx: &mut Context<'_>| match connection.poll_read_ahead(cx) {
-        Poll::Ready(Ok(1..)) => Poll::Ready(Woken::ByBytes),
-        Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Woken::ByTheEnd),
-        Poll::Pending if front.ends_idle() => Poll::Ready(Woken::ByTheEnd),
-        Poll::Pending => Poll::Pending,
-    };
-    let idle_timeout = front.idle_timeout();
-    alarm
-        .while_active(idle_timeout, || connection.last_active(), listening)
-        .await
-        .unwrap_or(Woken::ByTheEnd)
+/// Answers whatever is put on a desk, one after the other.
+async fn work(tray: Rc<Tray>) -> Infallible {
+    loop {
+        let Heard {
+            connection,
+            front,
+            before,
+            said,
+        } = poll_fn(|_| tray.poll_next()).await;
+        let after = match said {
+            Ok(head) => exchange(&connection, &front, head, before).await,
+            Err(error) => {
+                refuse(&connection, &front, error, before).await;
+                After::Linger
+            }
+        };
+        tray.done(after);
+    }
 }
 
 /// What becomes of a connection after an exchange.
@@ -112,38 +132,17 @@ struct Through {
     ledger: Arc<Ledger>,
 }
 
-/// Answers request after request, until there has been none for a while.
-async fn converse(connection: &Rc<Connection>, front: &Front, alarm: &Alarm) -> After {
-    loop {
-        let before = Counts::of(connection);
-        let head = match read_head(connection, front, alarm).await {
-            Next::Request(head) => head,
-            Next::Nothing => return After::Quiet,
-            Next::End => return After::Close,
-            Next::Refused(error) => {
-                refuse(connection, front, alarm, error, before).await;
-                return After::Linger;
-            }
-        };
-        match exchange(connection, front, alarm, head, before).await {
-            After::Quiet => {}
-            end => return end,
-        }
-    }
-}
-
-/// What comes next in a conversation.
+/// What comes next on a connection.
 enum Next {
     Request(RequestHead),
     /// Bytes that are no request, or a request that began and did not go on.
     Refused(message::Error),
-    /// Nothing for now.
-    Nothing,
     /// The client left, or is to go.
     End,
 }
 
-async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Next {
+/// Waits for a client to say something, and for all of it.
+async fn read_head(connection: &Connection, front: &Front) -> Next {
     let mut reading = Reading::Head;
     if !connection.has_unread() {
         let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
@@ -153,19 +152,20 @@ async fn read_head(connection: &Connection, front: &Front, alarm: &Alarm) -> Nex
             Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
             outcome => outcome.map(Some),
         };
-        let patience = BUSY_FOR.min(front.idle_timeout());
-        match alarm
-            .while_active(patience, || connection.last_active(), first)
+        match front
+            .alarm
+            .while_active(front.idle_timeout(), || connection.last_active(), first)
             .await
         {
-            None => return Next::Nothing,
+            None => return Next::End,
             Some(Some(next)) => return next,
             Some(None) => {}
         }
     }
     // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
     let deadline = worker::refresh_clock() + HEAD_TIMEOUT.min(front.idle_timeout());
-    alarm
+    front
+        .alarm
         .race(deadline, |cx| poll_head(connection, cx, &mut reading))
         .await
         .unwrap_or(Next::Refused(message::Error::RequestTimeout))
@@ -213,10 +213,10 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
 async fn exchange(
     connection: &Rc<Connection>,
     front: &Front,
-    alarm: &Alarm,
     head: RequestHead,
     before: Counts,
 ) -> After {
+    let alarm = &front.alarm;
     let (mut request, asked) = request(connection, head);
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
@@ -310,7 +310,7 @@ async fn exchange(
 }
 
 /// Carries what is not HTTP any more, to its end.
-async fn tunnel(connection: &Connection, front: &Front, alarm: &Alarm, mut through: Box<Through>) {
+async fn tunnel(connection: &Connection, front: &Front, mut through: Box<Through>) {
     let Through {
         tunnel,
         exchange,
@@ -320,7 +320,9 @@ async fn tunnel(connection: &Connection, front: &Front, alarm: &Alarm, mut throu
         ledger,
     } = &mut *through;
     let ends_at = || front.tunnel_ends_at(outstanding.as_ref());
-    tunnel.run(connection, *idle_timeout, alarm, ends_at).await;
+    tunnel
+        .run(connection, *idle_timeout, &front.alarm, ends_at)
+        .await;
     before.settle(connection, exchange);
     ledger.finish(exchange);
 }
@@ -468,13 +470,7 @@ async fn discard(connection: &Rc<Connection>, alarm: &Alarm) -> After {
 }
 
 /// Answers bytes that are no request.
-async fn refuse(
-    connection: &Rc<Connection>,
-    front: &Front,
-    alarm: &Alarm,
-    error: message::Error,
-    before: Counts,
-) {
+async fn refuse(connection: &Connection, front: &Front, error: message::Error, before: Counts) {
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
     let response = proxy::refuse(error, message::Answer::Whole, &mut exchange);
@@ -490,7 +486,7 @@ async fn refuse(
         &asked,
         Persistence::Close,
         listener.idle_timeout,
-        alarm,
+        &front.alarm,
     )
     .await;
     before.settle(connection, &mut exchange);
@@ -529,15 +525,12 @@ mod tests {
     use super::*;
     use crate::listener::connection::tests::size_of_future;
 
-    /// Memory of a connection in use is taken for an exchange and given back a second later; a tunnel keeps what it has.
+    /// A desk is held for as long as a request is answered; a tunnel keeps what it has.
     #[test]
     fn what_exchanges_and_tunnels_hold_stays_small() {
-        let conversing = size_of_future(|(connection, front, alarm)| {
-            let connection: &Rc<Connection> = connection;
-            converse(connection, front, alarm)
-        });
-        assert!(conversing <= 4096, "an exchange has {conversing} bytes");
+        let desk = size_of_future(work);
+        assert!(desk <= 2176, "a desk has {desk} bytes");
         let tunnel = size_of::<Through>();
-        assert!(tunnel <= 768, "a tunnel has {tunnel} bytes");
+        assert!(tunnel <= 512, "a tunnel has {tunnel} bytes");
     }
 }
