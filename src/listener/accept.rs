@@ -124,11 +124,10 @@ fn spawn(
     load: Counted,
 ) {
     let counted = (Open::count(open, &place.listener().ledger.metrics), load);
-    let place_of_one = Rc::clone(place);
-    place.drain.spawn(async move {
-        connection::serve(Socket::new(tcp), peer, place_of_one).await;
-        drop(counted);
-    });
+    let socket = Socket::new(tcp);
+    place
+        .drain
+        .spawn(connection::serve(socket, peer, Rc::clone(place), counted));
 }
 
 fn is_about_the_client(error: &io::Error) -> bool {
