@@ -190,7 +190,7 @@ pub(super) fn serve<C>(
     async move {
         match greeting.await {
             Greeted::Http1(connection, front) => http1::serve(connection, front).await,
-            Greeted::Http2(tls, front) => Box::pin(http2::serve(*tls, front)).await,
+            Greeted::Http2(tls, front) => Box::pin(http2::serve(tls, front)).await,
             Greeted::Gone => {}
         }
         drop(counted);
