@@ -270,17 +270,23 @@ fn write_address_and_port(value: &mut Vec<u8>, peer: SocketAddr) {
     value.extend_from_slice(itoa::Buffer::new().format(peer.port()).as_bytes());
 }
 
-fn write_address(value: &mut Vec<u8>, address: IpAddr) {
+/// Writes an address as text.
+pub(crate) fn write_address(value: &mut Vec<u8>, address: IpAddr) {
     match address {
         // By hand: this is on every request's path, and the formatter costs ten times as much.
         IpAddr::V4(address) => {
-            let mut digits = itoa::Buffer::new();
-            for (place, octet) in address.octets().into_iter().enumerate() {
-                if place > 0 {
-                    value.push(b'.');
+            let mut text = [b'.'; "255.255.255.255".len()];
+            let mut end = 0;
+            for octet in address.octets() {
+                let digits = [octet / 100, octet / 10 % 10, octet % 10];
+                let skipped = usize::from(octet < 100) + usize::from(octet < 10);
+                for digit in &digits[skipped..] {
+                    text[end] = b'0' + digit;
+                    end += 1;
                 }
-                value.extend_from_slice(digits.format(octet).as_bytes());
+                end += 1;
             }
+            value.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(address) => {
             let written = write!(Text(value), "{address}");

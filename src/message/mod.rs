@@ -19,7 +19,7 @@ pub(crate) use outstanding::{Outstanding, OutstandingCount};
 pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push, push_end};
 
 use http::{Method, StatusCode, Version};
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 use crate::headers::{Headers, Span};
 use crate::http1::Upgrade;
@@ -88,7 +88,11 @@ pub(crate) struct Response {
 
 /// Splits `host:port`; the brackets of an IPv6 literal stay with the host (RFC 3986 §3.2.2).
 fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let after_literal = memrchr(b']', authority).map_or(0, |at| at + 1);
+    let literal_end = match authority {
+        [b'[', ..] => memchr(b']', authority),
+        _ => None,
+    };
+    let after_literal = literal_end.map_or(0, |at| at + 1);
     match memchr(b':', &authority[after_literal..]) {
         Some(colon) => {
             let colon = after_literal + colon;

@@ -503,3 +503,16 @@ const TELLING_NAME: &str = "(?i)(connection|host|te|x-[a-z_]{1,3}\
     |x[-_]forwarded[-_](for|proto|port)|x[-_]amzn[-_](trace-id|tls-version|oidc-data))";
 const TELLING_VALUE: &str = "(?i)(close|[a-z,; =]{0,12}\
     |(x-forwarded-(for|proto|port)|host|x-amzn-trace-id)(, ?[a-z-]{1,9})?)";
+
+#[test]
+fn addresses_are_written_as_they_are_known() {
+    let mut addresses: Vec<IpAddr> = (0..=255_u8)
+        .map(|octet| IpAddr::from([octet, 255 - octet, octet, 0]))
+        .collect();
+    addresses.push("2001:db8::1".parse().unwrap());
+    for address in addresses {
+        let mut text = Vec::new();
+        write_address(&mut text, address);
+        assert_eq!(String::from_utf8(text).unwrap(), address.to_string());
+    }
+}
