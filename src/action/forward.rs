@@ -54,12 +54,12 @@ impl Forward {
         let session = Session::open(self, request, hop.cookie_keys, seconds, exchange)?;
         let group = session.group();
         if exchange.is_kept() {
-            exchange.target_group = Some(group.name().clone());
+            exchange.goes_to(group.arn());
         }
         let random = [fastrand::u64(..), fastrand::u64(..)];
         headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
         if exchange.is_kept() {
-            exchange.trace_id = request.headers.get(Name::XAmznTraceId).map(Into::into);
+            exchange.is_traced(request.headers.get(Name::XAmznTraceId));
         }
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;

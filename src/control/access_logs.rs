@@ -17,6 +17,7 @@ pub(super) struct AccessLogs {
     current: Option<Open>,
     /// Each ends when the last request that began under it has.
     retired: Vec<Writer>,
+    workers: usize,
     /// Lines that were lost, whichever log they were meant for.
     dropped: Counter,
 }
@@ -55,10 +56,11 @@ impl Prepared {
 }
 
 impl AccessLogs {
-    pub(super) fn new(dropped: Counter) -> Self {
+    pub(super) fn new(workers: usize, dropped: Counter) -> Self {
         Self {
             current: None,
             retired: Vec::new(),
+            workers,
             dropped,
         }
     }
@@ -77,7 +79,7 @@ impl AccessLogs {
         {
             return Ok(Prepared::Kept(open.log.clone()));
         }
-        let (log, writer) = AccessLog::open(settings, name, self.dropped.clone())?;
+        let (log, writer) = AccessLog::open(settings, name, self.workers, self.dropped.clone())?;
         Ok(Prepared::New(Box::new(NewLog(Open {
             settings: settings.clone(),
             name: name.clone(),

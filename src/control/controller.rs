@@ -88,7 +88,7 @@ impl Controller {
         let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new(&config.load_balancer.name, workers));
         let process = metrics.process();
-        let access_logs = AccessLogs::new(process.access_log_dropped.clone());
+        let access_logs = AccessLogs::new(workers, process.access_log_dropped.clone());
         process
             .workers
             .set(u32::try_from(workers).unwrap_or(u32::MAX));

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode, Version};
 
 use super::{Client, Request};
-use crate::headers::Name;
-use crate::model::TargetGroupName;
+use crate::headers::{Headers, Name, Span};
 use crate::worker;
 
 /// One request and its answer. Ends in the access log, if there is one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) client: Rc<Client>,
     pub(crate) connection: ConnectionId,
@@ -25,10 +24,11 @@ pub(crate) struct Exchange {
     /// `None` while the head is unread, and for ever if it could not be read.
     pub(crate) asked: Option<Asked>,
     /// The X-Amzn-Trace-Id that the target saw.
-    pub(crate) trace_id: Option<Box<[u8]>>,
+    pub(crate) trace_id: Option<Span>,
     pub(crate) rule: MatchedRule,
     pub(crate) action: Action,
-    pub(crate) target_group: Option<TargetGroupName>,
+    /// The ARN of the group that was to answer.
+    pub(crate) target_group: Option<Span>,
     /// Where the request was sent, or was tried to be.
     pub(crate) target: Option<SocketAddr>,
     /// When the request was with the target.
@@ -50,16 +50,18 @@ pub(crate) struct Exchange {
     pub(crate) redirect_url: Option<Box<[u8]>>,
     /// One of ALB's `error_reason` words.
     pub(crate) error_reason: Option<&'static str>,
+    /// What the spans above cover. There are no headers in it; it serves because a worker has its memory at hand.
+    texts: Headers,
 }
 
 /// What the client asked for, as it was sent.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
-    pub(crate) authority: Box<[u8]>,
-    pub(crate) target: Box<[u8]>,
+    pub(crate) authority: Span,
+    pub(crate) target: Span,
     pub(crate) version: Version,
-    pub(crate) user_agent: Option<Box<[u8]>>,
+    pub(crate) user_agent: Option<Span>,
 }
 
 /// Tells client connections apart; drawn at random when one is accepted.
@@ -136,18 +138,40 @@ impl Exchange {
             sent_bytes: 0,
             redirect_url: None,
             error_reason: None,
+            texts: Headers::default(),
         }
     }
 
     /// Remembers what a readable head asked for; worth its copies only where a record is kept.
     pub(crate) fn asked(&mut self, request: &Request) {
+        let user_agent = request.headers.get(Name::UserAgent);
         self.asked = Some(Asked {
             method: request.method.clone(),
-            authority: request.authority().into(),
-            target: request.target().into(),
+            authority: self.texts.keep(request.authority()),
+            target: self.texts.keep(request.target()),
             version: request.version,
-            user_agent: request.headers.get(Name::UserAgent).map(Into::into),
+            user_agent: user_agent.map(|value| self.texts.keep(value)),
         });
+    }
+
+    /// Remembers which group is to answer.
+    pub(crate) fn goes_to(&mut self, group_arn: &[u8]) {
+        self.target_group = Some(self.texts.keep(group_arn));
+    }
+
+    /// Remembers by which id the request is traced from here on.
+    pub(crate) fn is_traced(&mut self, trace_id: Option<&[u8]>) {
+        self.trace_id = trace_id.map(|value| self.texts.keep(value));
+    }
+
+    /// The host of what was asked for, as sent, and its port where the client named one.
+    pub(crate) fn host_and_port(&self, asked: &Asked) -> (&[u8], Option<&[u8]>) {
+        super::split_port(self.text(asked.authority))
+    }
+
+    /// What one of its spans covers.
+    pub(crate) fn text(&self, span: Span) -> &[u8] {
+        self.texts.text(span)
     }
 
     /// Notes that a tunnel follows; ALB tells those apart by whether the client came over TLS.
@@ -188,13 +212,6 @@ impl Exchange {
     pub(crate) fn ended_at(&self) -> SystemTime {
         let ended = self.finished.or(self.response_started);
         self.started_at + between(Some(self.started), ended).unwrap_or_default()
-    }
-}
-
-impl Asked {
-    /// The host as sent, and its port where the client named one.
-    pub(crate) fn host_and_port(&self) -> (&[u8], Option<&[u8]>) {
-        super::split_port(&self.authority)
     }
 }
 

@@ -13,7 +13,7 @@ use super::registry::Leaving;
 use super::stickiness::Mark;
 use super::{Change, Lease, Target};
 use crate::model::{self, TargetGroupName};
-use crate::telemetry::GroupMetrics;
+use crate::telemetry::{GroupMetrics, target_group_arn};
 use crate::upstream::PoolId;
 
 /// One target group as it runs. New settings make a new one around the same targets.
@@ -22,6 +22,8 @@ pub(crate) struct Group {
     /// Without the targets, which change while a group lives.
     settings: model::TargetGroup,
     usage: Usage,
+    /// Names this group in the access log.
+    arn: Box<str>,
     /// Names this group in a stickiness cookie.
     mark: Mark,
     members: ArcSwap<Members>,
@@ -67,6 +69,7 @@ impl Group {
         Self {
             settings: without_targets(settings),
             usage,
+            arn: target_group_arn(&settings.name).into(),
             mark: Mark::of_group(&settings.name),
             members: ArcSwap::from_pointee(Members::build(&[])),
             cursors: (0..workers.max(1)).map(cursor).collect(),
@@ -77,6 +80,11 @@ impl Group {
 
     pub(crate) fn name(&self) -> &TargetGroupName {
         &self.settings.name
+    }
+
+    /// The same as records of requests have it.
+    pub(crate) fn arn(&self) -> &[u8] {
+        self.arn.as_bytes()
     }
 
     /// How clients are kept with their targets.

@@ -1,34 +1,34 @@
-//! Writes one line for every finished exchange. Never makes a request wait: a line that finds the queue full is
+//! Writes one line for every finished exchange. Never makes a request wait: a line that finds too many before it is
 //! counted and lost.
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use metrics::Counter;
 
-use super::record::{LoadBalancerId, append_alb, append_json};
+use super::record::{LoadBalancerId, Second, append_alb, append_json};
 use crate::message::Exchange;
 use crate::model::{self, AccessLogFormat, AccessLogSink, LoadBalancerName};
+use crate::worker;
 
-/// Bytes of lines that wait for the disk: about 16,000 of common length, a tenth of a second at full speed.
-const QUEUE_SIZE_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one worker's lines that wait for the disk: about 8,000 of common length, a tenth of a second at full speed.
+/// The line that goes past it is the last one taken.
+const WAITING_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes written in one call.
+/// Bytes of one worker's lines with which the writer begins early.
 const BATCH_SIZE: usize = 256 * 1024;
 
-/// How long the writer lets lines gather after a batch. While it does, a worker's line wakes nobody.
+/// How long lines gather, so that many are written in one call: a line is in the file this long after its exchange
+/// has ended. Meanwhile a worker's line wakes nobody.
 const GATHER_TIME: Duration = Duration::from_millis(50);
-
-/// Room for a line of common length, so that it is allocated once.
-const LINE_SIZE_COMMON: usize = 768;
 
 /// A handle on the log, for whoever has something to record; clones write to the same place. Dropping it costs nothing,
 /// whoever holds it: the lines that wait are the writer's.
@@ -50,13 +50,14 @@ impl AccessLog {
     pub(crate) fn open(
         settings: &model::AccessLog,
         load_balancer: &LoadBalancerName,
+        workers: usize,
         dropped: Counter,
     ) -> io::Result<(Self, Writer)> {
         let sink = match &settings.sink {
             AccessLogSink::Stdout => Sink::Stdout,
             AccessLogSink::File(path) => Sink::File(LogFile::open(path)?),
         };
-        let (queue, waiting) = queue(dropped);
+        let (queue, waiting) = queue(workers, dropped);
         let log = Self(Arc::new(Inner {
             format: settings.format,
             load_balancer: LoadBalancerId::new(load_balancer),
@@ -65,111 +66,164 @@ impl AccessLog {
         Ok((log, Writer::start(waiting, sink)?))
     }
 
-    /// Queues the exchange's line.
+    /// Adds the exchange's line to those that wait.
     pub(crate) fn record(&self, exchange: &Exchange) {
-        let inner = &*self.0;
-        // The one allocation: the line itself travels to the writer.
-        let mut line = Vec::with_capacity(LINE_SIZE_COMMON);
-        match inner.format {
-            AccessLogFormat::Alb => append_alb(&mut line, &inner.load_balancer, exchange),
-            AccessLogFormat::Json => append_json(&mut line, &inner.load_balancer, exchange),
-        }
-        inner.queue.push(line);
+        let Inner {
+            format,
+            load_balancer,
+            queue,
+        } = &*self.0;
+        let append = match format {
+            AccessLogFormat::Alb => append_alb,
+            AccessLogFormat::Json => append_json,
+        };
+        queue.push(|text, second| append(text, load_balancer, second, exchange));
     }
 }
 
 /// The workers' end of the queue.
 #[derive(Debug)]
 struct Queue {
-    lines: Sender<Vec<u8>>,
-    size: Arc<AtomicUsize>,
+    gathered: Arc<[Share]>,
     dropped: Counter,
+    /// Wakes a writer that has nothing to do.
+    begun: SyncSender<()>,
+    /// Wakes a writer that lets lines gather.
+    enough: SyncSender<()>,
 }
 
-/// The writer's end of the queue.
+/// The writer's end of the queue. Both bells fall silent when no handle is left.
 struct Waiting {
-    lines: Receiver<Vec<u8>>,
-    size: Arc<AtomicUsize>,
+    gathered: Arc<[Share]>,
     dropped: Counter,
+    begun: Receiver<()>,
+    enough: Receiver<()>,
 }
 
-/// A queue bounded by the bytes in it: lines differ in length by a factor of a hundred, and memory is what counts.
-fn queue(dropped: Counter) -> (Queue, Waiting) {
-    let (sender, receiver) = channel();
-    let size = Arc::<AtomicUsize>::default();
+/// What waits of one worker's lines.
+///
+/// A lock, and yet nobody waits: it is that worker's own, and twenty times a second the writer's, for as long as it takes
+/// to put an empty text in the place of a full one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Share(Mutex<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    text: Vec<u8>,
+    count: u64,
+    /// Of the line that was last.
+    second: Second,
+}
+
+impl Share {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Lines are whole, or one of them is not.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn queue(workers: usize, dropped: Counter) -> (Queue, Waiting) {
+    let gathered: Arc<[Share]> = (0..workers.max(1)).map(|_| Share::default()).collect();
+    // A bell that was rung and not heard need not be rung again.
+    let ((begin, begun), (hurry, enough)) = (sync_channel(1), sync_channel(1));
     let queue = Queue {
-        lines: sender,
-        size: Arc::clone(&size),
+        gathered: Arc::clone(&gathered),
         dropped: dropped.clone(),
+        begun: begin,
+        enough: hurry,
     };
     let waiting = Waiting {
-        lines: receiver,
-        size,
+        gathered,
         dropped,
+        begun,
+        enough,
     };
     (queue, waiting)
 }
 
 impl Queue {
-    fn push(&self, line: Vec<u8>) {
-        let size = line.len();
-        let before = self.size.fetch_add(size, Ordering::Relaxed);
-        if before + size > QUEUE_SIZE_MAX {
-            self.size.fetch_sub(size, Ordering::Relaxed);
-            self.dropped.increment(1);
-        } else if self.lines.send(line).is_err() {
-            self.dropped.increment(1);
+    /// Has `append` write a line behind those of this worker.
+    fn push(&self, append: impl FnOnce(&mut Vec<u8>, &mut Second)) {
+        let mut lines = self.gathered[worker::index() % self.gathered.len()].lines();
+        let before = lines.text.len();
+        if before >= WAITING_MAX {
+            return self.dropped.increment(1);
+        }
+        let Lines {
+            text,
+            count,
+            second,
+        } = &mut *lines;
+        append(text, second);
+        *count += 1;
+        let after = text.len();
+        drop(lines);
+        // Rung by one line in hundreds. A full bell is heard, and nobody is there to hear it once the writer is gone.
+        if before == 0 {
+            let _ = self.begun.try_send(());
+        }
+        if before < BATCH_SIZE && after >= BATCH_SIZE {
+            let _ = self.enough.try_send(());
         }
     }
 }
 
 impl Waiting {
-    /// Waits for a line, then takes what else is there, up to a batch. Gives the number of lines, `None` when no
-    /// more will come.
-    fn fill(&self, batch: &mut Vec<u8>) -> Option<u64> {
-        batch.clear();
-        let mut count = 1;
-        self.take(batch, self.lines.recv().ok()?);
-        while batch.len() < BATCH_SIZE
-            && let Ok(line) = self.lines.try_recv()
-        {
-            self.take(batch, line);
-            count += 1;
+    /// Waits for lines and lets them gather. Whether others may follow.
+    fn gather(&self) -> More {
+        if self.begun.recv().is_err() {
+            return More::No;
         }
-        Some(count)
+        let _ = self.enough.recv_timeout(GATHER_TIME);
+        More::MayCome
     }
 
-    fn take(&self, batch: &mut Vec<u8>, line: Vec<u8>) {
-        self.size.fetch_sub(line.len(), Ordering::Relaxed);
-        batch.extend_from_slice(&line);
+    /// Takes what waits, worker by worker: hands on text and number of lines.
+    fn take_all(&self, batch: &mut Vec<u8>, mut hand_on: impl FnMut(&[u8], u64)) {
+        for share in &*self.gathered {
+            batch.clear();
+            let count = {
+                let mut lines = share.lines();
+                mem::swap(&mut lines.text, batch);
+                mem::take(&mut lines.count)
+            };
+            if count > 0 {
+                hand_on(batch, count);
+            }
+            // What a slow disk let grow shall not stay.
+            if batch.capacity() > 2 * BATCH_SIZE {
+                *batch = Vec::new();
+            }
+        }
     }
+}
+
+/// Whether anybody is left who may write a line.
+#[derive(PartialEq, Eq)]
+enum More {
+    MayCome,
+    No,
 }
 
 /// The thread that writes; ends once every handle is dropped and every line written.
 #[derive(Debug)]
 pub(crate) struct Writer {
     thread: JoinHandle<()>,
-    /// Dropped to end the gathering at once.
-    hurry: Sender<Infallible>,
     /// Disconnected when the thread has done its work.
     finished: Receiver<Infallible>,
 }
 
 impl Writer {
     fn start(waiting: Waiting, mut sink: Sink) -> io::Result<Self> {
-        let (hurry, hurried) = channel();
         let (finishing, finished) = channel();
         let thread = thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
-                write_batches(&waiting, &mut sink, &hurried);
+                write_batches(&waiting, &mut sink);
                 drop(finishing);
             })?;
-        Ok(Self {
-            thread,
-            hurry,
-            finished,
-        })
+        Ok(Self { thread, finished })
     }
 
     /// Whether nothing is left to write, and nobody who could write any more.
@@ -179,7 +233,6 @@ impl Writer {
 
     /// Waits for the last lines, all handles being dropped, but not beyond `limit`.
     pub(crate) fn finish(self, limit: Duration) {
-        drop(self.hurry);
         match self.finished.recv_timeout(limit) {
             Err(RecvTimeoutError::Disconnected) => {
                 // A writer that panicked has said so itself.
@@ -193,18 +246,20 @@ impl Writer {
     }
 }
 
-fn write_batches(waiting: &Waiting, sink: &mut Sink, hurried: &Receiver<Infallible>) {
-    let mut batch = Vec::with_capacity(BATCH_SIZE);
+fn write_batches(waiting: &Waiting, sink: &mut Sink) {
+    let mut batch = Vec::new();
     let mut health = Health::Writing;
-    while let Some(count) = waiting.fill(&mut batch) {
-        let outcome = sink.write(&batch);
-        if outcome.is_err() {
-            waiting.dropped.increment(count);
-        }
-        health = health.after(outcome);
-        if batch.len() < BATCH_SIZE {
-            // Ends early when the log is closed; what waits is still written.
-            let _ = hurried.recv_timeout(GATHER_TIME);
+    loop {
+        let more = waiting.gather();
+        waiting.take_all(&mut batch, |lines, count| {
+            let outcome = sink.write(lines);
+            if outcome.is_err() {
+                waiting.dropped.increment(count);
+            }
+            health = health.after(outcome);
+        });
+        if more == More::No {
+            return;
         }
     }
 }
@@ -285,7 +340,7 @@ impl LogFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
     use super::*;
@@ -302,21 +357,27 @@ mod tests {
             sink: AccessLogSink::File(path.to_owned()),
             format,
         };
-        AccessLog::open(&settings, &"shop".parse().unwrap(), Counter::noop()).unwrap()
+        AccessLog::open(&settings, &"shop".parse().unwrap(), 4, Counter::noop()).unwrap()
     }
 
     #[test]
-    fn every_line_is_written_when_the_last_handle_is_dropped() {
+    fn every_line_is_written_in_order_when_the_last_handle_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let (log, writer) = open(&path, AccessLogFormat::Alb);
-        let workers: Vec<_> = (0..4)
-            .map(|_| {
+        // Five, so that two have to share.
+        let workers: Vec<_> = (0..5)
+            .map(|index| {
                 let log = log.clone();
-                thread::spawn(move || {
-                    let exchange = Exchange::for_test(Instant::now());
-                    (0..500).for_each(|_| log.record(&exchange));
-                })
+                let record = async move || {
+                    let mut exchange = Exchange::for_test(Instant::now());
+                    exchange.sent_bytes = index as u64;
+                    for number in 0..500 {
+                        exchange.received_bytes = number;
+                        log.record(&exchange);
+                    }
+                };
+                worker::start(index, record).unwrap()
             })
             .collect();
         workers
@@ -326,7 +387,19 @@ mod tests {
         drop(log);
         writer.finish(PATIENCE);
         let written = fs::read_to_string(&path).unwrap();
-        assert_eq!(written.lines().count(), 2000);
+        assert_eq!(written.lines().count(), 2500);
+        let numbers_of = |worker: &str| -> Vec<u64> {
+            let fields = written
+                .lines()
+                .map(|line| line.split(' ').collect::<Vec<_>>());
+            let of_worker = fields.filter(|fields| fields[11] == worker);
+            of_worker
+                .map(|fields| fields[10].parse().unwrap())
+                .collect()
+        };
+        for worker in ["0", "1", "2", "3", "4"] {
+            assert!(numbers_of(worker).into_iter().eq(0..500), "in order");
+        }
         assert!(
             written
                 .lines()
@@ -374,32 +447,75 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second\n");
     }
 
+    fn say(queue: &Queue, line: &[u8]) {
+        queue.push(|text, _| text.extend_from_slice(line));
+    }
+
     #[test]
-    fn a_line_that_finds_the_queue_full_is_counted() {
+    fn a_line_that_finds_too_many_before_it_is_counted() {
         const LINE_SIZE: usize = 1024;
         let (dropped, count) = counter();
-        let (queue, waiting) = queue(dropped);
-        let fits = QUEUE_SIZE_MAX / LINE_SIZE;
-        (0..fits + 3).for_each(|_| queue.push(vec![b'x'; LINE_SIZE]));
+        let (queue, waiting) = queue(1, dropped);
+        let fits = WAITING_MAX / LINE_SIZE;
+        (0..fits + 3).for_each(|_| say(&queue, &[b'x'; LINE_SIZE]));
         assert_eq!(count.load(Ordering::Relaxed), 3);
 
         // What is taken makes room again.
-        waiting.fill(&mut Vec::new()).unwrap();
-        queue.push(vec![b'x'; LINE_SIZE]);
+        let mut taken = 0;
+        waiting.take_all(&mut Vec::new(), |lines, count| {
+            assert_eq!(lines.len() as u64, count * LINE_SIZE as u64);
+            taken += count;
+        });
+        assert_eq!(taken, fits as u64);
+        say(&queue, &[b'x'; LINE_SIZE]);
         assert_eq!(count.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn the_first_line_and_a_full_batch_ring_and_no_other() {
+        let (queue, waiting) = queue(1, Counter::noop());
+        let rung = |waiting: &Waiting| {
+            let (begun, enough) = (waiting.begun.try_recv(), waiting.enough.try_recv());
+            (begun.is_ok(), enough.is_ok())
+        };
+        say(&queue, b"one\n");
+        assert_eq!(rung(&waiting), (true, false));
+        say(&queue, b"two\n");
+        assert_eq!(rung(&waiting), (false, false));
+        say(&queue, &[b'x'; BATCH_SIZE]);
+        assert_eq!(rung(&waiting), (false, true));
+        say(&queue, b"three\n");
+        assert_eq!(rung(&waiting), (false, false));
+        waiting.take_all(&mut Vec::new(), |_, _| ());
+        say(&queue, b"four\n");
+        assert_eq!(rung(&waiting), (true, false));
+    }
+
+    #[test]
+    fn a_line_is_in_the_file_though_no_other_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let (log, _writer) = open(&path, AccessLogFormat::Alb);
+        for wanted in 1..=3 {
+            log.record(&Exchange::for_test(Instant::now()));
+            let deadline = Instant::now() + PATIENCE;
+            while fs::read_to_string(&path).unwrap().lines().count() < wanted {
+                assert!(Instant::now() < deadline);
+                thread::yield_now();
+            }
+        }
     }
 
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let (dropped, count) = counter();
-        let (queue, waiting) = queue(dropped);
-        queue.push(b"one\n".to_vec());
-        queue.push(b"two\n".to_vec());
+        let (queue, waiting) = queue(1, dropped);
+        say(&queue, b"one\n");
+        say(&queue, b"two\n");
         drop(queue);
         // Writing to a full disk fails with ENOSPC.
         let mut sink = Sink::File(LogFile::open(Path::new("/dev/full")).unwrap());
-        let (_hurry, hurried) = channel();
-        write_batches(&waiting, &mut sink, &hurried);
+        write_batches(&waiting, &mut sink);
         assert_eq!(count.load(Ordering::Relaxed), 2);
     }
 
@@ -410,6 +526,6 @@ mod tests {
             format: AccessLogFormat::Alb,
         };
         let name = "shop".parse().unwrap();
-        assert!(AccessLog::open(&settings, &name, Counter::noop()).is_err());
+        assert!(AccessLog::open(&settings, &name, 1, Counter::noop()).is_err());
     }
 }

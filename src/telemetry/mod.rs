@@ -11,3 +11,4 @@ pub(crate) use access_log::{AccessLog, Writer};
 pub(crate) use metrics::{
     GroupMetrics, ListenerMetrics, Metrics, Outcome, ProcessMetrics, ReloadMetrics,
 };
+pub(crate) use record::target_group_arn;

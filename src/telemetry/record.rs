@@ -1,15 +1,17 @@
 //! One exchange as one line: ALB's, field by field, or a JSON object. Never writes it anywhere.
+//!
+//! Every request may end here, so nothing is allocated for ALB's line, and nothing goes by way of the formatter.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use http::{StatusCode, Version};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::message::headers::write_address;
 use crate::message::{Asked, ConnectionId, Exchange, MatchedRule};
 use crate::model::{LoadBalancerName, TargetGroupName};
 
@@ -26,65 +28,94 @@ impl LoadBalancerId {
     }
 }
 
-/// Appends ALB's line: 33 fields (ALB user guide, "Access log entries"), ending in a line feed.
-pub(crate) fn append_alb(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, exchange: &Exchange) {
-    let tls = exchange.client.tls.as_ref();
-    let asked = exchange.asked.as_ref();
-    let times = exchange.times();
+/// A target group as an ARN, without the region and the account that nobody has here.
+pub(crate) fn target_group_arn(name: &TargetGroupName) -> String {
+    let id = fingerprint(name.as_str());
+    format!("arn:aws:elasticloadbalancing:::targetgroup/{name}/{id:016x}")
+}
 
-    put(line, exchange.kind.as_str());
-    plain(line, Iso8601(exchange.ended_at()));
-    plain(line, &load_balancer.0);
-    plain(line, exchange.client.peer);
-    plain(line, OrDash(exchange.target));
-    plain(line, Seconds(times.request_processing));
-    plain(line, Seconds(times.target_processing));
-    plain(line, Seconds(times.response_processing));
-    plain(line, OrDash(exchange.elb_status.map(Code)));
-    plain(line, OrDash(exchange.target_status.map(Code)));
-    plain(line, exchange.received_bytes);
-    plain(line, exchange.sent_bytes);
+/// Appends ALB's line: 33 fields (ALB user guide, "Access log entries"), ending in a line feed.
+pub(crate) fn append_alb(
+    line: &mut Vec<u8>,
+    load_balancer: &LoadBalancerId,
+    second: &mut Second,
+    exchange: &Exchange,
+) {
+    let tls = exchange.client.tls.as_ref();
+    let times = exchange.times();
+    let target_status = exchange.target_status.as_ref();
+
+    line.extend_from_slice(exchange.kind.as_str().as_bytes());
+    bytes(line, &second.moment(exchange.ended_at()));
+    word(line, &load_balancer.0);
+    address(line, exchange.client.peer);
+    let target = line.len();
+    match exchange.target {
+        Some(target) => address(line, target),
+        None => word(line, "-"),
+    }
+    let target = target + 1..line.len();
+    seconds(line, times.request_processing);
+    seconds(line, times.target_processing);
+    seconds(line, times.response_processing);
+    or_dash(line, exchange.elb_status.as_ref().map(StatusCode::as_str));
+    or_dash(line, target_status.map(StatusCode::as_str));
+    number(line, exchange.received_bytes);
+    number(line, exchange.sent_bytes);
     request(line, exchange);
-    quoted(line, asked.and_then(user_agent));
-    plain(line, OrDash(tls.map(|tls| tls.cipher)));
-    plain(line, OrDash(tls.map(|tls| tls.version)));
-    plain(line, OrDash(exchange.target_group.as_ref().map(Arn)));
-    quoted(line, exchange.trace_id.as_deref());
+    quoted(line, user_agent(exchange));
+    or_dash(line, tls.map(|tls| tls.cipher));
+    or_dash(line, tls.map(|tls| tls.version));
+    bytes(
+        line,
+        exchange.target_group.map_or(b"-", |arn| exchange.text(arn)),
+    );
+    quoted(line, exchange.trace_id.map(|id| exchange.text(id)));
     quoted(line, tls.and_then(|tls| tls.server_name.as_deref()));
     // A certificate of one's own has no ARN.
-    quoted(line, NONE);
-    plain(line, Rule(exchange.rule));
-    plain(line, Iso8601(exchange.started_at));
+    word(line, r#""-""#);
+    match rule_number(exchange.rule) {
+        Some(priority) => number(line, priority.into()),
+        None => word(line, "-"),
+    }
+    bytes(line, &second.moment(exchange.started_at));
     quoted(line, exchange.action.as_str());
     quoted(line, exchange.redirect_url.as_deref());
     quoted(line, exchange.error_reason);
-    plain(line, Quoted(OrDash(exchange.target)));
-    plain(line, Quoted(OrDash(exchange.target_status.map(Code))));
+    line.extend_from_slice(b" \"");
+    line.extend_from_within(target);
+    line.push(b'"');
+    quoted(line, target_status.map(StatusCode::as_str));
     // Desync class and its reason: no request is classified yet.
-    quoted(line, NONE);
-    quoted(line, NONE);
-    plain(line, Tid(exchange.connection));
+    word(line, r#""-" "-""#);
+    bytes(line, &tid(exchange.connection));
     // Host, URI and status of a rewrite: no transform is served yet.
-    quoted(line, NONE);
-    quoted(line, NONE);
-    quoted(line, NONE);
+    word(line, r#""-" "-" "-""#);
     line.push(b'\n');
 }
 
 /// Appends one JSON object with ALB's field names, ending in a line feed. What does not apply is null.
-pub(crate) fn append_json(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, exchange: &Exchange) {
+pub(crate) fn append_json(
+    line: &mut Vec<u8>,
+    load_balancer: &LoadBalancerId,
+    second: &mut Second,
+    exchange: &Exchange,
+) {
     let tls = exchange.client.tls.as_ref();
     let asked = exchange.asked.as_ref();
     let times = exchange.times();
+    let (ended_at, started_at) = (exchange.ended_at(), exchange.started_at);
+    let (ended_at, started_at) = (second.moment(ended_at), second.moment(started_at));
+    let connection = tid(exchange.connection);
     let record = Json {
         kind: exchange.kind.as_str(),
-        time: Iso8601(exchange.ended_at()),
+        time: ascii(&ended_at),
         elb: &load_balancer.0,
         client: exchange.client.peer,
         target: exchange.target,
-        request_processing_time: times.request_processing.map(seconds),
-        target_processing_time: times.target_processing.map(seconds),
-        response_processing_time: times.response_processing.map(seconds),
+        request_processing_time: times.request_processing.map(fraction),
+        target_processing_time: times.target_processing.map(fraction),
+        response_processing_time: times.response_processing.map(fraction),
         elb_status_code: exchange.elb_status.map(|status| status.as_u16()),
         target_status_code: exchange.target_status.map(|status| status.as_u16()),
         received_bytes: exchange.received_bytes,
@@ -92,21 +123,25 @@ pub(crate) fn append_json(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, ex
         request_method: asked.map(|asked| asked.method.as_str()),
         request_url: asked.map(|asked| url_text(exchange, asked)),
         request_protocol: asked.map(|asked| version(asked.version)),
-        user_agent: asked.and_then(user_agent).map(String::from_utf8_lossy),
+        user_agent: user_agent(exchange).map(String::from_utf8_lossy),
         ssl_cipher: tls.map(|tls| tls.cipher),
         ssl_protocol: tls.map(|tls| tls.version),
-        target_group: exchange.target_group.as_ref().map(TargetGroupName::as_str),
-        trace_id: exchange.trace_id.as_deref().map(String::from_utf8_lossy),
+        target_group: exchange
+            .target_group
+            .and_then(|arn| name_in(exchange.text(arn))),
+        trace_id: exchange
+            .trace_id
+            .map(|id| String::from_utf8_lossy(exchange.text(id))),
         domain_name: tls.and_then(|tls| tls.server_name.as_deref()),
         matched_rule_priority: rule_number(exchange.rule),
-        request_creation_time: Iso8601(exchange.started_at),
+        request_creation_time: ascii(&started_at),
         actions_executed: exchange.action.as_str(),
         redirect_url: exchange
             .redirect_url
             .as_deref()
             .map(String::from_utf8_lossy),
         error_reason: exchange.error_reason,
-        conn_trace_id: Tid(exchange.connection),
+        conn_trace_id: ascii(&connection),
     };
     // Memory takes every byte, and no field refuses to be written.
     serde_json::to_writer(&mut *line, &record).expect("a record is always JSON");
@@ -117,7 +152,7 @@ pub(crate) fn append_json(line: &mut Vec<u8>, load_balancer: &LoadBalancerId, ex
 struct Json<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    time: Iso8601,
+    time: &'a str,
     elb: &'a str,
     client: SocketAddr,
     target: Option<SocketAddr>,
@@ -137,27 +172,73 @@ struct Json<'a> {
     target_group: Option<&'a str>,
     trace_id: Option<Cow<'a, str>>,
     domain_name: Option<&'a str>,
-    matched_rule_priority: Option<i32>,
-    request_creation_time: Iso8601,
+    matched_rule_priority: Option<u16>,
+    request_creation_time: &'a str,
     actions_executed: Option<&'static str>,
     redirect_url: Option<Cow<'a, str>>,
     error_reason: Option<&'static str>,
-    conn_trace_id: Tid,
+    conn_trace_id: &'a str,
 }
 
-/// The first field, or a part of one: without a space before it.
-fn put(line: &mut Vec<u8>, value: impl Display) {
-    write!(line, "{value}").expect("memory takes every byte");
+/// A field of our own making, which needs no quotes, or brings them.
+fn word(line: &mut Vec<u8>, value: &str) {
+    bytes(line, value.as_bytes());
 }
 
-/// A field of our own making, which needs no quotes.
-fn plain(line: &mut Vec<u8>, value: impl Display) {
+fn bytes(line: &mut Vec<u8>, value: &[u8]) {
     line.push(b' ');
-    put(line, value);
+    line.extend_from_slice(value);
 }
 
-/// No value at all, for `quoted`.
-const NONE: Option<&str> = None;
+fn or_dash(line: &mut Vec<u8>, value: Option<&str>) {
+    word(line, value.unwrap_or("-"));
+}
+
+fn number(line: &mut Vec<u8>, value: u64) {
+    word(line, itoa::Buffer::new().format(value));
+}
+
+fn address(line: &mut Vec<u8>, address: SocketAddr) {
+    line.push(b' ');
+    match address {
+        SocketAddr::V4(_) => {
+            host(line, address);
+            line.push(b':');
+            port(line, address);
+        }
+        // Perhaps with a scope.
+        SocketAddr::V6(_) => write!(line, "{address}").expect("memory takes every byte"),
+    }
+}
+
+/// An address without its port, as a URL writes it.
+fn host(line: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(_) => write_address(line, address.ip()),
+        SocketAddr::V6(_) => {
+            line.push(b'[');
+            write_address(line, address.ip());
+            line.push(b']');
+        }
+    }
+}
+
+fn port(line: &mut Vec<u8>, address: SocketAddr) {
+    line.extend_from_slice(itoa::Buffer::new().format(address.port()).as_bytes());
+}
+
+/// A time as `0.012`; -1 for what did not take place.
+fn seconds(line: &mut Vec<u8>, time: Option<Duration>) {
+    match time {
+        Some(time) => {
+            let mut fraction = *b".000";
+            write_digits(&mut fraction[1..], time.subsec_millis());
+            number(line, time.as_secs());
+            line.extend_from_slice(&fraction);
+        }
+        None => word(line, "-1"),
+    }
+}
 
 /// A field in quotes; `-` when there is nothing to say.
 fn quoted(line: &mut Vec<u8>, value: Option<impl AsRef<[u8]>>) {
@@ -174,17 +255,21 @@ fn request(line: &mut Vec<u8>, exchange: &Exchange) {
     line.extend_from_slice(b" \"");
     match &exchange.asked {
         Some(asked) => {
-            escape(line, asked.method.as_str().as_bytes());
+            // A token, which holds nothing to escape.
+            line.extend_from_slice(asked.method.as_str().as_bytes());
             line.push(b' ');
             url(line, exchange, asked, escape);
-            plain(line, version(asked.version));
+            word(line, version(asked.version));
         }
         None => {
             let client = &exchange.client;
-            put(
-                line,
-                format_args!("- {}://{}- -", client.scheme(), client.local),
-            );
+            line.extend_from_slice(b"- ");
+            line.extend_from_slice(client.scheme().as_bytes());
+            line.extend_from_slice(b"://");
+            host(line, client.local);
+            line.push(b':');
+            port(line, client.local);
+            line.extend_from_slice(b"- -");
         }
     }
     line.push(b'"');
@@ -193,18 +278,19 @@ fn request(line: &mut Vec<u8>, exchange: &Exchange) {
 /// The URL as sent, with the listener's port where the client named none.
 fn url(line: &mut Vec<u8>, exchange: &Exchange, asked: &Asked, append: fn(&mut Vec<u8>, &[u8])) {
     let client = &exchange.client;
-    let (host, port) = asked.host_and_port();
-    put(line, format_args!("{}://", client.scheme()));
-    match host {
-        b"" => put(line, Host(client.local)),
-        host => append(line, host),
+    line.extend_from_slice(client.scheme().as_bytes());
+    line.extend_from_slice(b"://");
+    let (name, named_port) = exchange.host_and_port(asked);
+    match name {
+        b"" => host(line, client.local),
+        name => append(line, name),
     }
     line.push(b':');
-    match port {
-        None | Some(b"") => put(line, client.local.port()),
+    match named_port {
+        None | Some(b"") => port(line, client.local),
         Some(port) => append(line, port),
     }
-    append(line, &asked.target);
+    append(line, exchange.text(asked.target));
 }
 
 fn url_text(exchange: &Exchange, asked: &Asked) -> String {
@@ -219,19 +305,46 @@ fn url_text(exchange: &Exchange, asked: &Asked) -> String {
 /// can write a record of their own.
 fn escape(line: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if is_plain(bytes) {
+        return line.extend_from_slice(bytes);
+    }
     for &byte in bytes {
-        match byte {
-            b'"' | b'\\' | ..0x20 | 0x7f.. => {
-                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-                line.extend_from_slice(&[b'\\', b'x', HEX[high], HEX[low]]);
-            }
-            _ => line.push(byte),
+        if is_refused(byte) {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+            line.extend_from_slice(&[b'\\', b'x', HEX[high], HEX[low]]);
+        } else {
+            line.push(byte);
         }
     }
 }
 
-fn user_agent(asked: &Asked) -> Option<&[u8]> {
-    let value = asked.user_agent.as_deref()?;
+fn is_refused(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | ..0x20 | 0x7f..)
+}
+
+/// Whether none of them is refused, as nearly always. Eight at a time, and the last eight once more where they are not
+/// eight.
+fn is_plain(bytes: &[u8]) -> bool {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let Some(last) = bytes.last_chunk() else {
+        return !bytes.iter().any(|byte| is_refused(*byte));
+    };
+    let (words, _) = bytes.as_chunks::<8>();
+    let words = words.iter().chain([last]);
+    let found = words.fold(0, |found, word| {
+        let word = u64::from_ne_bytes(*word);
+        // A high bit where a byte has become less than 0, or 0 has.
+        let less = word.wrapping_sub(EACH * 0x20);
+        let quote = (word ^ (EACH * u64::from(b'"'))).wrapping_sub(EACH);
+        let backslash = (word ^ (EACH * u64::from(b'\\'))).wrapping_sub(EACH);
+        let delete = (word ^ (EACH * 0x7f)).wrapping_sub(EACH);
+        found | word | less | quote | backslash | delete
+    });
+    found & (EACH << 7) == 0
+}
+
+fn user_agent(exchange: &Exchange) -> Option<&[u8]> {
+    let value = exchange.text(exchange.asked.as_ref()?.user_agent?);
     Some(&value[..value.len().min(USER_AGENT_MAX)])
 }
 
@@ -246,16 +359,22 @@ fn version(version: Version) -> &'static str {
 }
 
 /// 0 is the default rule. ALB's -1, an error in the evaluation, cannot happen here: finding a rule never fails.
-fn rule_number(rule: MatchedRule) -> Option<i32> {
+fn rule_number(rule: MatchedRule) -> Option<u16> {
     match rule {
         MatchedRule::None => None,
-        MatchedRule::Priority(priority) => Some(priority.into()),
+        MatchedRule::Priority(priority) => Some(priority),
         MatchedRule::Default => Some(0),
     }
 }
 
+/// The group's name, of its ARN.
+fn name_in(arn: &[u8]) -> Option<&str> {
+    let name = arn.rsplit(|byte| *byte == b'/').nth(1)?;
+    str::from_utf8(name).ok()
+}
+
 /// Seconds with ALB's precision.
-fn seconds(time: Duration) -> f64 {
+fn fraction(time: Duration) -> f64 {
     // A duration in a log is far below 2^53 ms.
     time.as_millis() as f64 / 1000.0
 }
@@ -267,111 +386,72 @@ fn fingerprint(name: &str) -> u64 {
     })
 }
 
-/// A moment as `2026-01-02T03:04:05.186641Z`.
-struct Iso8601(SystemTime);
+/// Length of a moment as `2026-01-02T03:04:05.186641Z`.
+const MOMENT_LEN: usize = "2026-01-02T03:04:05.186641Z".len();
 
-impl Display for Iso8601 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let timestamp = Timestamp::try_from(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
-        write!(f, "{timestamp:.6}")
-    }
+/// Makes text of moments, and keeps that of the second that was last: most records are of the same.
+#[derive(Debug)]
+pub(crate) struct Second {
+    /// Since 1970.
+    number: u64,
+    /// Its beginning.
+    text: [u8; MOMENT_LEN],
 }
 
-/// A time as `0.012`; -1 for what did not take place.
-struct Seconds(Option<Duration>);
-
-impl Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(time) => write!(f, "{}.{:03}", time.as_secs(), time.subsec_millis()),
-            None => f.write_str("-1"),
+impl Default for Second {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            text: *b"1970-01-01T00:00:00.000000Z",
         }
     }
 }
 
-/// A value, or `-`.
-struct OrDash<T>(Option<T>);
-
-impl<T: Display> Display for OrDash<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("-"),
+impl Second {
+    fn moment(&mut self, moment: SystemTime) -> [u8; MOMENT_LEN] {
+        let since = moment.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        if since.as_secs() != self.number {
+            *self = Self::of(since.as_secs()).unwrap_or_default();
         }
+        let mut text = self.text;
+        write_digits(
+            &mut text[MOMENT_LEN - 7..MOMENT_LEN - 1],
+            since.subsec_micros(),
+        );
+        text
+    }
+
+    /// `None` past the year 9999.
+    fn of(number: u64) -> Option<Self> {
+        let beginning = Timestamp::from_second(number.try_into().ok()?).ok()?;
+        let text = format!("{beginning:.6}").into_bytes().try_into().ok()?;
+        Some(Self { number, text })
     }
 }
 
-/// A field of our own making, in quotes for the format's sake.
-struct Quoted<T>(T);
-
-impl<T: Display> Display for Quoted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0)
-    }
-}
-
-/// A status without its reason phrase.
-struct Code(StatusCode);
-
-impl Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
-    }
-}
-
-/// An address without its port, as a URL writes it.
-struct Host(SocketAddr);
-
-impl Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            SocketAddr::V4(address) => address.ip().fmt(f),
-            SocketAddr::V6(address) => write!(f, "[{}]", address.ip()),
-        }
-    }
-}
-
-/// A target group as an ARN, without the region and the account that nobody has here.
-struct Arn<'a>(&'a TargetGroupName);
-
-impl Display for Arn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let id = fingerprint(self.0.as_str());
-        write!(
-            f,
-            "arn:aws:elasticloadbalancing:::targetgroup/{}/{id:016x}",
-            self.0
-        )
-    }
-}
-
-struct Rule(MatchedRule);
-
-impl Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        OrDash(rule_number(self.0)).fmt(f)
+/// Fills `digits` with the low end of `number`.
+fn write_digits(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
 /// A connection as `TID_` and 32 hexadecimal digits.
-struct Tid(ConnectionId);
-
-impl Display for Tid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TID_{:032x}", u128::from_be_bytes(self.0.0))
+fn tid(connection: ConnectionId) -> [u8; 36] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut tid = *b"TID_00000000000000000000000000000000";
+    for (digits, byte) in tid[4..].chunks_exact_mut(2).zip(connection.0) {
+        digits[0] = HEX[usize::from(byte >> 4)];
+        digits[1] = HEX[usize::from(byte & 15)];
     }
+    tid
 }
 
-impl Serialize for Iso8601 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl Serialize for Tid {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+/// Text of our own making.
+fn ascii(text: &[u8]) -> &str {
+    str::from_utf8(text).expect("digits and letters")
 }
 
 #[cfg(test)]
@@ -380,11 +460,11 @@ mod tests {
 
     use std::time::Instant;
 
-    use http::Method;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::message::{Action, Kind, TlsFacts};
+    use crate::message::{Action, Kind, Request, TlsFacts};
 
     /// The fields of ALB's documentation, in its order.
     const FIELDS: [&str; 33] = [
@@ -423,7 +503,19 @@ mod tests {
         "request_transform_status",
     ];
 
+    fn asked() -> Request {
+        Request::for_test(
+            "/cart?id=7",
+            "shop.example",
+            &[("User-Agent", "curl/8.5.0")],
+        )
+    }
+
     fn forwarded() -> Exchange {
+        forwarded_as(&asked())
+    }
+
+    fn forwarded_as(request: &Request) -> Exchange {
         let started = Instant::now();
         let mut exchange = Exchange::for_test(started);
         exchange.kind = Kind::Https;
@@ -434,17 +526,11 @@ mod tests {
             cipher: "ECDHE-RSA-AES128-GCM-SHA256",
             server_name: Some("shop.example".into()),
         });
-        exchange.asked = Some(Asked {
-            method: Method::GET,
-            authority: b"shop.example"[..].into(),
-            target: b"/cart?id=7"[..].into(),
-            version: Version::HTTP_11,
-            user_agent: Some(b"curl/8.5.0"[..].into()),
-        });
-        exchange.trace_id = Some(b"Root=1-695735a5-0123456789abcdef01234567"[..].into());
+        exchange.asked(request);
+        exchange.is_traced(Some(b"Root=1-695735a5-0123456789abcdef01234567"));
         exchange.rule = MatchedRule::Priority(10);
         exchange.action = Action::Forward;
-        exchange.target_group = Some("web".parse().unwrap());
+        exchange.goes_to(target_group_arn(&"web".parse().unwrap()).as_bytes());
         exchange.target = Some("10.1.2.3:8080".parse().unwrap());
         exchange.request_sent = Some(started + Duration::from_micros(1_400));
         exchange.response_head = Some(started + Duration::from_micros(13_500));
@@ -463,7 +549,12 @@ mod tests {
 
     fn line(exchange: &Exchange) -> String {
         let mut line = Vec::new();
-        append_alb(&mut line, &load_balancer(), exchange);
+        append_alb(
+            &mut line,
+            &load_balancer(),
+            &mut Second::default(),
+            exchange,
+        );
         String::from_utf8(line).unwrap()
     }
 
@@ -551,7 +642,8 @@ mod tests {
 
     #[test]
     fn a_request_that_nobody_took_has_dashes_and_minus_ones() {
-        let mut exchange = forwarded();
+        let without_user_agent = Request::for_test("/cart?id=7", "shop.example", &[]);
+        let mut exchange = forwarded_as(&without_user_agent);
         exchange.kind = Kind::Http;
         let client = Rc::make_mut(&mut exchange.client);
         client.tls = None;
@@ -562,7 +654,6 @@ mod tests {
         exchange.response_head = None;
         exchange.elb_status = Some(StatusCode::SERVICE_UNAVAILABLE);
         exchange.rule = MatchedRule::Default;
-        exchange.asked.as_mut().unwrap().user_agent = None;
         assert_eq!(
             line(&exchange),
             concat!(
@@ -588,11 +679,9 @@ mod tests {
 
     #[test]
     fn a_client_cannot_write_records_of_its_own() {
-        let mut exchange = forwarded();
-        let asked = exchange.asked.as_mut().unwrap();
-        asked.target = b"/a\"b\\c\x1b[31m\x7f\xff\r\nhttp 2026"[..].into();
-        asked.authority = b"a\"\n:80\""[..].into();
-        asked.user_agent = Some(b"x\" 200 \"\t\\"[..].into());
+        let evil = Request::for_test("", "", &[("User-Agent", "x\" 200 \"\t\\")]);
+        let exchange =
+            forwarded_as(&evil.asks(b"/a\"b\\c\x1b[31m\x7f\xff\r\nhttp 2026", b"a\"\n:80\""));
         let line = line(&exchange);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.is_ascii());
@@ -606,28 +695,23 @@ mod tests {
 
     #[test]
     fn a_long_user_agent_is_cut_at_8_kb() {
-        let mut exchange = forwarded();
-        let long = vec![b'u'; 20_000].into();
-        exchange.asked.as_mut().unwrap().user_agent = Some(long);
+        let long = "u".repeat(20_000);
+        let exchange = forwarded_as(&Request::for_test("/", "a", &[("User-Agent", &long)]));
         assert_eq!(field(&exchange, "user_agent").len(), 8192);
     }
 
     #[test]
     fn the_port_is_the_one_the_client_named() {
-        let mut exchange = forwarded();
-        exchange.kind = Kind::H2;
-        let asked = exchange.asked.as_mut().unwrap();
-        asked.version = Version::HTTP_2;
-        asked.authority = b"[::1]:8443"[..].into();
+        let request = |authority: &str| {
+            let mut request = asked().asks(b"/cart?id=7", authority.as_bytes());
+            request.version = Version::HTTP_2;
+            field(&forwarded_as(&request), "request")
+        };
         assert_eq!(
-            field(&exchange, "request"),
+            request("[::1]:8443"),
             "GET https://[::1]:8443/cart?id=7 HTTP/2.0"
         );
-        exchange.asked.as_mut().unwrap().authority = [].into();
-        assert_eq!(
-            field(&exchange, "request"),
-            "GET https://192.0.2.1:443/cart?id=7 HTTP/2.0"
-        );
+        assert_eq!(request(""), "GET https://192.0.2.1:443/cart?id=7 HTTP/2.0");
     }
 
     #[test]
@@ -645,7 +729,12 @@ mod tests {
     #[test]
     fn a_json_record_has_numbers_and_nulls() {
         let mut line = Vec::new();
-        append_json(&mut line, &load_balancer(), &forwarded());
+        append_json(
+            &mut line,
+            &load_balancer(),
+            &mut Second::default(),
+            &forwarded(),
+        );
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         let record: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(record["type"], "https");
@@ -659,5 +748,45 @@ mod tests {
             record["conn_trace_id"],
             "TID_00112233445566778899aabbccddeeff"
         );
+    }
+    #[test]
+    fn addresses_of_both_kinds_are_written_as_they_are_known() {
+        let mut exchange = forwarded();
+        for address in ["255.1.20.0:1", "[2001:db8::1]:8080", "[fe80::1%3]:65535"] {
+            let address: SocketAddr = address.parse().unwrap();
+            exchange.target = Some(address);
+            assert_eq!(field(&exchange, "target:port"), address.to_string());
+            assert_eq!(field(&exchange, "target:port_list"), address.to_string());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn moments_are_what_the_calendar_says(
+            seconds in prop::collection::vec(prop_oneof![0..4_000_000_000_u64, 1_767_323_040..1_767_323_050_u64], 1..10),
+            micros in 0..1_000_000_u64,
+        ) {
+            let mut second = Second::default();
+            for seconds in seconds {
+                let since = Duration::from_secs(seconds) + Duration::from_micros(micros);
+                let moment = SystemTime::UNIX_EPOCH + since;
+                let expected = format!("{:.6}", Timestamp::try_from(moment).unwrap());
+                let written = second.moment(moment);
+                prop_assert_eq!(ascii(&written), expected);
+            }
+        }
+
+        #[test]
+        fn what_is_escaped_depends_on_each_byte_alone(
+            bytes in prop::collection::vec(prop_oneof![20 => b' '..=b'~', 1 => any::<u8>()], 0..40),
+        ) {
+            let escaped = |bytes: &[u8]| {
+                let mut line = Vec::new();
+                escape(&mut line, bytes);
+                line
+            };
+            let apart: Vec<u8> = bytes.iter().flat_map(|byte| escaped(&[*byte])).collect();
+            prop_assert_eq!(escaped(&bytes), apart);
+        }
     }
 }
