@@ -25,6 +25,7 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
     static EPOCH_SECONDS: Cell<Option<u32>> = const { Cell::new(None) };
+    static BOTH_CLOCKS: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
     static DATE: Cell<Option<(u32, [u8; DATE_LEN])>> = const { Cell::new(None) };
     static CALLS: Cell<u32> = const { Cell::new(0) };
     static ALARMS: RefCell<Vec<Weak<Bell>>> = const { RefCell::new(Vec::new()) };
@@ -71,17 +72,29 @@ pub(crate) fn refresh_clock() -> Instant {
 
 /// Seconds since 1970, at most a tick old.
 pub(crate) fn epoch_seconds() -> u32 {
-    EPOCH_SECONDS.get().unwrap_or_else(read_wall_clock)
+    EPOCH_SECONDS
+        .get()
+        .unwrap_or_else(|| read_wall_clock(refresh_clock()).0)
 }
 
-fn read_wall_clock() -> u32 {
-    let seconds = SystemTime::now()
+/// A moment of now as people write it. The wall clock is read once a tick: within one, both clocks go alike.
+pub(crate) fn wall_clock(moment: Instant) -> SystemTime {
+    let (read_at, wall_clock) = BOTH_CLOCKS
+        .get()
+        .unwrap_or_else(|| (moment, read_wall_clock(moment).1));
+    wall_clock + moment.saturating_duration_since(read_at)
+}
+
+fn read_wall_clock(now: Instant) -> (u32, SystemTime) {
+    let wall_clock = SystemTime::now();
+    BOTH_CLOCKS.set(Some((now, wall_clock)));
+    let seconds = wall_clock
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     // Eight hexadecimal digits in X-Amzn-Trace-Id; they last until 2106.
     let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
     EPOCH_SECONDS.set(Some(seconds));
-    seconds
+    (seconds, wall_clock)
 }
 
 /// Length of a date as HTTP writes it.
@@ -238,8 +251,9 @@ async fn sweep() {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        read_wall_clock();
-        ring(refresh_clock());
+        let now = refresh_clock();
+        read_wall_clock(now);
+        ring(now);
     }
 }
 
@@ -422,6 +436,18 @@ mod tests {
             let after = ended - start;
             assert!((TICK * 6..TICK * 8).contains(&after), "{after:?}");
         });
+    }
+
+    #[test]
+    fn both_clocks_go_alike() {
+        let now = Instant::now();
+        let wall_clock_now = wall_clock(now);
+        assert_eq!(BOTH_CLOCKS.get(), Some((now, wall_clock_now)));
+        assert_eq!(wall_clock(now + TICK), wall_clock_now + TICK);
+        // Somebody sets the clock, and the next tick sees it.
+        let much_later = now + Duration::from_secs(3600);
+        read_wall_clock(much_later);
+        assert!(wall_clock(much_later) < wall_clock_now + Duration::from_secs(3600));
     }
 
     #[test]

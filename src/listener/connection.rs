@@ -120,19 +120,14 @@ impl Front {
         &self.place.desks
     }
 
-    /// A record of the request that begins now; the wall clock is read only for those who will read it.
+    /// A record of the request that begins now; the wall clock is asked only for those who will read it.
     pub(super) fn begin(&self, kind: Kind, listener: &Listener) -> Exchange {
+        let started = worker::refresh_clock();
         let started_at = match listener.ledger.access_log {
-            Some(_) => SystemTime::now(),
+            Some(_) => worker::wall_clock(started),
             None => SystemTime::UNIX_EPOCH,
         };
-        Exchange::begin(
-            &self.client,
-            self.id,
-            kind,
-            worker::refresh_clock(),
-            started_at,
-        )
+        Exchange::begin(&self.client, self.id, kind, started, started_at)
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {

@@ -68,6 +68,8 @@ pub(crate) fn client_gone(exchange: &mut Exchange) {
 fn finish(mut response: Response, exchange: &mut Exchange) -> Response {
     headers::toward_client(&mut response.headers, &worker::date());
     exchange.elb_status = Some(response.status);
-    exchange.response_started = Some(exchange.moment());
+    // A target's answer has come just now, and nobody waited since.
+    let head = exchange.response_head;
+    exchange.response_started = Some(head.unwrap_or_else(|| exchange.moment()));
     response
 }
