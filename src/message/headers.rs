@@ -275,16 +275,13 @@ pub(crate) fn write_address(value: &mut Vec<u8>, address: IpAddr) {
     match address {
         // By hand: this is on every request's path, and the formatter costs ten times as much.
         IpAddr::V4(address) => {
-            let mut text = [b'.'; "255.255.255.255".len()];
+            // Room for three digits and a dot each; what is too many is written over, or left out.
+            let mut text = [0; 16];
             let mut end = 0;
             for octet in address.octets() {
-                let digits = [octet / 100, octet / 10 % 10, octet % 10];
-                let skipped = usize::from(octet < 100) + usize::from(octet < 10);
-                for digit in &digits[skipped..] {
-                    text[end] = b'0' + digit;
-                    end += 1;
-                }
-                end += 1;
+                let Octet { digits, len } = OCTETS[usize::from(octet)];
+                text[end..end + 4].copy_from_slice(&digits);
+                end += len;
             }
             value.extend_from_slice(&text[..end - 1]);
         }
@@ -294,6 +291,40 @@ pub(crate) fn write_address(value: &mut Vec<u8>, address: IpAddr) {
         }
     }
 }
+
+/// An octet of an address as text, with the dot behind it.
+#[derive(Clone, Copy)]
+struct Octet {
+    digits: [u8; 4],
+    len: usize,
+}
+
+static OCTETS: [Octet; 256] = {
+    let mut octets = [Octet {
+        digits: [b'.'; 4],
+        len: 0,
+    }; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut at = if octet < 10 {
+            2
+        } else if octet < 100 {
+            1
+        } else {
+            0
+        };
+        let text = &mut octets[octet];
+        while at < 3 {
+            text.digits[text.len] = b'0' + digits[at] as u8;
+            text.len += 1;
+            at += 1;
+        }
+        text.len += 1;
+        octet += 1;
+    }
+    octets
+};
 
 /// Lets `write!` reach a buffer of bytes.
 struct Text<'a>(&'a mut Vec<u8>);

@@ -79,13 +79,13 @@ pub(crate) fn append_alb(
         None => word(line, "-"),
     }
     bytes(line, &second.moment(exchange.started_at));
-    quoted(line, exchange.action.as_str());
+    or_dash_quoted(line, exchange.action.as_str());
     quoted(line, exchange.redirect_url.as_deref());
-    quoted(line, exchange.error_reason);
+    or_dash_quoted(line, exchange.error_reason);
     line.extend_from_slice(b" \"");
     line.extend_from_within(target);
     line.push(b'"');
-    quoted(line, target_status.map(StatusCode::as_str));
+    or_dash_quoted(line, target_status.map(StatusCode::as_str));
     // Desync class and its reason: no request is classified yet.
     word(line, r#""-" "-""#);
     bytes(line, &tid(exchange.connection));
@@ -194,6 +194,13 @@ fn or_dash(line: &mut Vec<u8>, value: Option<&str>) {
     word(line, value.unwrap_or("-"));
 }
 
+/// The same in quotes, for the format's sake.
+fn or_dash_quoted(line: &mut Vec<u8>, value: Option<&str>) {
+    line.extend_from_slice(b" \"");
+    line.extend_from_slice(value.unwrap_or("-").as_bytes());
+    line.push(b'"');
+}
+
 fn number(line: &mut Vec<u8>, value: u64) {
     word(line, itoa::Buffer::new().format(value));
 }
@@ -233,7 +240,10 @@ fn seconds(line: &mut Vec<u8>, time: Option<Duration>) {
         Some(time) => {
             let mut fraction = *b".000";
             write_digits(&mut fraction[1..], time.subsec_millis());
-            number(line, time.as_secs());
+            match time.as_secs() {
+                0 => word(line, "0"),
+                whole => number(line, whole),
+            }
             line.extend_from_slice(&fraction);
         }
         None => word(line, "-1"),
@@ -757,6 +767,17 @@ mod tests {
             exchange.target = Some(address);
             assert_eq!(field(&exchange, "target:port"), address.to_string());
             assert_eq!(field(&exchange, "target:port_list"), address.to_string());
+        }
+    }
+
+    #[test]
+    fn every_byte_that_is_refused_is_seen_wherever_it_stands() {
+        for byte in 0..=255 {
+            for at in 0..13 {
+                let mut text = *b"thirteen long";
+                text[at] = byte;
+                assert_eq!(is_plain(&text), !is_refused(byte), "{byte} at {at}");
+            }
         }
     }
 
