@@ -69,8 +69,9 @@ impl Forward {
             };
             tried.push(lease.pool());
             let sent = {
-                let (upstream, alarm) = (lease.upstream(), hop.alarm);
-                let sending = pin!(upstream::send(upstream, request, hop.idle_timeout, alarm));
+                let (upstream, alarm, clock) = (lease.upstream(), hop.alarm, exchange.clock());
+                let timeout = hop.idle_timeout;
+                let sending = pin!(upstream::send(upstream, request, timeout, alarm, clock));
                 lease.while_it_lasts(sending).await
             };
             let Some(sent) = sent else {

@@ -187,12 +187,17 @@ impl Exchange {
         self.asked.is_some()
     }
 
-    /// The time of a step: exact where a record is kept, the worker's tick where nobody will read it.
+    /// The time of a step.
     pub(crate) fn moment(&self) -> Instant {
+        self.clock()()
+    }
+
+    /// The clock of its steps: exact where a record is kept, the worker's tick where nobody will read it.
+    pub(crate) fn clock(&self) -> fn() -> Instant {
         if self.is_kept() {
-            worker::refresh_clock()
+            worker::refresh_clock
         } else {
-            worker::now()
+            worker::now
         }
     }
 

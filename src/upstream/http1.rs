@@ -31,17 +31,19 @@ pub(crate) struct Answer {
 /// Sends a request whose headers are ready for the target. An idle connection that turns out dead is replaced by a
 /// fresh one where that is safe, so nobody sees the race between our request and the target's keep-alive timer.
 ///
-/// On failure `request` is whole unless `Replay::Impossible` says otherwise.
+/// `clock` is good enough for whoever is told when the request was sent. On failure `request` is whole unless
+/// `Replay::Impossible` says otherwise.
 pub(crate) async fn send(
     upstream: &Upstream,
     request: &mut Request,
     idle_timeout: Duration,
     alarm: &Alarm,
+    clock: fn() -> Instant,
 ) -> Result<Answer, Failure> {
     let home = home(upstream.pool);
     // One idle connection and no more: a request that ends every connection it meets must not meet them all.
     if let Some(connection) = home.take() {
-        match exchange(connection, &home, request, idle_timeout, alarm).await {
+        match exchange(connection, &home, request, idle_timeout, alarm, clock).await {
             Err(failure) if dead_on_arrival(&failure, &request.method) => {}
             outcome => return outcome,
         }
@@ -54,7 +56,7 @@ pub(crate) async fn send(
             replay: Replay::Untouched,
         })?;
     let connection = Rc::new(Connection::new(stream, address));
-    exchange(connection, &home, request, idle_timeout, alarm).await
+    exchange(connection, &home, request, idle_timeout, alarm, clock).await
 }
 
 /// Whether an idle connection was closed by the target while our request was on its way (RFC 9112 §9.3.1).
@@ -73,6 +75,7 @@ async fn exchange(
     request: &mut Request,
     idle_timeout: Duration,
     alarm: &Alarm,
+    clock: fn() -> Instant,
 ) -> Result<Answer, Failure> {
     connection.touch();
     let (received, sent) = (connection.received(), connection.sent());
@@ -82,6 +85,7 @@ async fn exchange(
         state: State::Fresh,
         reading: Reading::Head,
         interim: 0,
+        clock,
         sent_at: None,
     };
     let outcome = alarm
@@ -104,7 +108,7 @@ async fn exchange(
             return Ok(Answer {
                 response,
                 address,
-                sent_at: sent_at.unwrap_or_else(worker::now),
+                sent_at: sent_at.unwrap_or_else(clock),
             });
         }
         (Some(Err(error)), _) => error,
@@ -173,6 +177,7 @@ struct Exchange<'a> {
     state: State,
     reading: Reading,
     interim: u8,
+    clock: fn() -> Instant,
     sent_at: Option<Instant>,
 }
 
@@ -247,7 +252,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        self.sent_at.get_or_insert_with(worker::refresh_clock);
+        self.sent_at.get_or_insert_with(self.clock);
         Ok(())
     }
 
