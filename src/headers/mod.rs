@@ -71,32 +71,45 @@ impl Span {
     }
 }
 
-impl Headers {
-    /// For a head whose fields follow: copies its bytes, once. The caller bounds its length; 4 GiB is the end.
-    pub(crate) fn of_head(head: &[u8]) -> Self {
-        let mut block = spare::take();
-        block.text.reserve(head.len() + ROOM_FOR_OURS);
-        block.text.extend_from_slice(head);
-        Self(Some(block))
+/// The fields of a head whose end has not been found yet.
+pub(crate) struct Fields(Headers);
+
+impl Fields {
+    pub(crate) fn new() -> Self {
+        Self(Headers(Some(spare::take())))
     }
 
-    /// Notes that a header stands in the head. Both ranges are of the head's bytes.
-    pub(crate) fn note(&mut self, name: Range<usize>, value: Range<usize>) {
-        let block = self.block();
-        let known = Name::find(&block.text[name.clone()]);
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Notes that a header stands in these bytes, behind those before it.
+    pub(crate) fn note(&mut self, bytes: &[u8], name: Range<usize>, value: Range<usize>) {
         let is_line = value.start == name.end + 2
-            && block.text[name.end..value.start] == *b": "
-            && block.text[value.end..].starts_with(b"\r\n");
-        block.push(Field {
+            && bytes[name.end..value.start] == *b": "
+            && bytes[value.end..].starts_with(b"\r\n");
+        self.0.block().push(Field {
             at: name.start as u32,
             value_at: value.start as u32,
             value_len: value.len() as u32,
             name_len: name.len() as u16,
-            name: known,
+            name: Name::find(&bytes[name]),
             layout: if is_line { Layout::Line } else { Layout::Loose },
         });
     }
 
+    /// The headers of this head, in which all of them stand: copies its bytes, once. The caller bounds its length; 4 GiB
+    /// is the end.
+    pub(crate) fn of_head(mut self, head: &[u8]) -> Headers {
+        let text = &mut self.0.block().text;
+        text.reserve(head.len() + ROOM_FOR_OURS);
+        text.extend_from_slice(head);
+        self.0
+    }
+}
+
+impl Headers {
     /// Keeps some text beside the headers.
     pub(crate) fn keep(&mut self, text: &[u8]) -> Span {
         let kept = &mut self.block().text;

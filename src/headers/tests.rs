@@ -5,16 +5,20 @@ use super::*;
 /// Headers of a head that consists of these lines; each is `name:value` with the space as given.
 fn of_lines(lines: &[&str]) -> Headers {
     let head: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-    let mut headers = Headers::of_head(head.as_bytes());
+    let mut fields = Fields::new();
     let mut at = 0;
     for line in lines {
         let colon = line.find(':').unwrap();
         let value = line[colon + 1..].trim();
         let value_at = at + line.len() - line[colon + 1..].trim_start().len();
-        headers.note(at..at + colon, value_at..value_at + value.len());
+        fields.note(
+            head.as_bytes(),
+            at..at + colon,
+            value_at..value_at + value.len(),
+        );
         at += line.len() + 2;
     }
-    headers
+    fields.of_head(head.as_bytes())
 }
 
 fn written(headers: &Headers, except: Names) -> String {

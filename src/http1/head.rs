@@ -5,9 +5,8 @@ use std::ops::Range;
 use http::{Method, Version};
 use memchr::{memchr, memchr_iter};
 
-use super::{
-    Framing, HEADER_MAX, HEADERS_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, Upgrade,
-};
+use super::fields::{find_below, length_of_token, letters_digits_and, line_end, read_fields};
+use super::{Framing, HEADER_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, Upgrade};
 use crate::headers::{Headers, Name, Span};
 
 /// A request head that holds to RFC 9112.
@@ -49,56 +48,45 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>
     // RFC 9112 §2.2: one empty line before the request line is forgiven; old clients send it after a body.
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let bytes = &bytes[skipped..];
-    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut []);
-    let length = match parsed.parse_with_uninit_headers(bytes, &mut slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        outcome => {
-            let Some(length) = head_length(bytes)? else {
-                check_partial(bytes)?;
-                return Ok(None);
-            };
-            if length > REQUEST_HEAD_MAX {
-                return Err(Malformed::HeadTooLarge);
-            }
-            return Err(match outcome {
-                Ok(_) => Malformed::Syntax("the head ends early"),
-                Err(httparse::Error::Version) if !names_a_version(&bytes[..length]) => {
-                    refusal(httparse::Error::Token)
-                }
-                Err(error) => refusal(error),
-            });
+    let outcome = match read_request(bytes) {
+        Ok(Some((head, length))) if length <= REQUEST_HEAD_MAX => {
+            return Ok(Some((head, skipped + length)));
         }
+        outcome => outcome,
+    };
+    let Some(length) = head_length(bytes)? else {
+        check_partial(bytes)?;
+        return Ok(None);
     };
     if length > REQUEST_HEAD_MAX {
         return Err(Malformed::HeadTooLarge);
     }
-    let head = read_request(&bytes[..length], &parsed)?;
-    Ok(Some((head, skipped + length)))
+    Err(match outcome {
+        Ok(_) => Malformed::Syntax("the head ends early"),
+        Err(Malformed::Version) if !names_a_version(&bytes[..length]) => NO_REQUEST_LINE,
+        Err(malformed) => malformed,
+    })
 }
 
-/// Fields of a whole head. Its bytes are copied, once.
-fn read_request(head: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<RequestHead, Malformed> {
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(Malformed::Syntax("the request line is incomplete"));
+const NO_REQUEST_LINE: Malformed = Malformed::Syntax("the request line is not of RFC 9112");
+
+/// A whole head, or what is wrong with as much as there is. Its bytes are copied, once.
+fn read_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, Malformed> {
+    let Some(line) = read_request_line(bytes)? else {
+        return Ok(None);
     };
-    if method.len() + target.len() > REQUEST_LINE_MAX {
-        return Err(Malformed::LineTooLong);
-    }
-    let target = within(head, target.as_bytes());
-    // The method stands first: whatever the library would skip before it is refused.
-    if target.start != method.len() + 1 {
-        return Err(Malformed::Syntax("the request line is not of RFC 9112"));
-    }
-    let method = Method::from_bytes(method.as_bytes())
-        .map_err(|_| Malformed::Syntax("the method is not a token"))?;
-    let version = version_of(minor);
-    let first_line = target.end + " HTTP/1.1\r\n".len();
-    let mut headers = read_headers(head, first_line, parsed.headers)?;
+    let RequestLine {
+        method,
+        target,
+        version,
+        end,
+    } = line;
+    let Some((mut headers, length)) = read_fields(bytes, end)? else {
+        return Ok(None);
+    };
     let (target, named) = split_target(&method, target, &mut headers)?;
     let framing = Framing::of_request(&method, version, &headers)?;
-    Ok(RequestHead {
+    let head = RequestHead {
         authority: check_host(version, &headers, named)?,
         framing,
         persistence: persistence(version, &headers),
@@ -111,15 +99,58 @@ fn read_request(head: &[u8], parsed: &httparse::Request<'_, '_>) -> Result<Reque
         target,
         version,
         headers,
-    })
+    };
+    Ok(Some((head, length)))
 }
 
-/// Where a piece that the parser lent stands in the bytes that it read.
-fn within(head: &[u8], piece: &[u8]) -> Range<usize> {
-    let start = (piece.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-    // An empty piece may be any empty slice; the parser's are of the head, but nothing says so.
-    let start = start.min(head.len());
-    start..(start + piece.len()).min(head.len())
+/// The first line of a head (RFC 9112 §3), with one space between two of its parts.
+struct RequestLine {
+    method: Method,
+    target: Range<usize>,
+    version: Version,
+    /// Where the next line begins.
+    end: usize,
+}
+
+fn read_request_line(bytes: &[u8]) -> Result<Option<RequestLine>, Malformed> {
+    let method_end = length_of_token(bytes);
+    match bytes.get(method_end) {
+        None => return Ok(None),
+        Some(b' ') if method_end > 0 => {}
+        Some(_) => return Err(NO_REQUEST_LINE),
+    }
+    let target = method_end + 1;
+    let Some(target_len) = find_below::<0x21>(&bytes[target..]) else {
+        return Ok(None);
+    };
+    let target = target..target + target_len;
+    if target.is_empty() || bytes[target.end] != b' ' {
+        return Err(NO_REQUEST_LINE);
+    }
+    if method_end + target.len() > REQUEST_LINE_MAX {
+        return Err(Malformed::LineTooLong);
+    }
+    // Targets, rules and logs may rely on it that a target is text.
+    let text = &bytes[target.clone()];
+    if !text.is_ascii() && str::from_utf8(text).is_err() {
+        return Err(NO_REQUEST_LINE);
+    }
+    let method = Method::from_bytes(&bytes[..method_end])
+        .map_err(|_| Malformed::Syntax("the method is not a token"))?;
+    let version = match bytes[target.end + 1..].first_chunk() {
+        None => return Ok(None),
+        Some(b"HTTP/1.1") => Version::HTTP_11,
+        Some(b"HTTP/1.0") => Version::HTTP_10,
+        Some(_) => return Err(Malformed::Version),
+    };
+    let line_ends = target.end + " HTTP/1.1".len();
+    let end = line_end(bytes, line_ends, "the request line is not of RFC 9112")?;
+    Ok(end.map(|end| RequestLine {
+        method,
+        target,
+        version,
+        end,
+    }))
 }
 
 /// Whether the third word of the request line is a version of HTTP, if one that is not served. Where it is anything
@@ -162,56 +193,6 @@ fn check_partial(bytes: &[u8]) -> Result<(), Malformed> {
         return Err(Malformed::HeadTooLarge);
     }
     Ok(())
-}
-
-pub(super) fn version_of(minor: u8) -> Version {
-    if minor == 0 {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    }
-}
-
-pub(super) fn refusal(error: httparse::Error) -> Malformed {
-    match error {
-        httparse::Error::TooManyHeaders => Malformed::HeadTooLarge,
-        httparse::Error::Version => Malformed::Version,
-        httparse::Error::HeaderName => Malformed::Syntax("a header name is not a token"),
-        httparse::Error::HeaderValue => {
-            Malformed::Syntax("a header value holds a control character")
-        }
-        httparse::Error::NewLine => Malformed::Syntax("a carriage return stands alone"),
-        httparse::Error::Token => Malformed::Syntax("the request line is not of RFC 9112"),
-        httparse::Error::Status => Malformed::Syntax("the status line is not of RFC 9112"),
-    }
-}
-
-/// Notes where each field stands. `first_line` is how long the line before them is.
-pub(super) fn read_headers(
-    head: &[u8],
-    first_line: usize,
-    fields: &[httparse::Header<'_>],
-) -> Result<Headers, Malformed> {
-    let mut headers = Headers::of_head(head);
-    let mut end = first_line;
-    let mut is_strict = head.get(..end).is_some_and(|line| line.ends_with(b"\r\n"));
-    for field in fields {
-        if field.name.len() + field.value.len() > HEADER_MAX {
-            return Err(Malformed::HeadTooLarge);
-        }
-        let name = within(head, field.name.as_bytes());
-        let value = within(head, field.value);
-        is_strict &= name.start == end;
-        end = value.end + b"\r\n".len();
-        is_strict &= head[value.end..].starts_with(b"\r\n");
-        headers.note(name, value);
-    }
-    // Lines end in CRLF where each begins right behind the last one's. Space around values hides that, and then all
-    // ends of lines are looked for.
-    if !(is_strict && head.get(end..) == Some(b"\r\n")) && head_length(head)? != Some(head.len()) {
-        return Err(Malformed::Syntax("the head ends early"));
-    }
-    Ok(headers)
 }
 
 /// RFC 9112 §3.2: origin-form, absolute-form, or `*` with OPTIONS. CONNECT's authority-form is let through as it is,
@@ -304,10 +285,11 @@ pub(crate) fn is_host(bytes: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    let is_name_byte =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:".contains(byte);
-    port_fits && !host.is_empty() && host.iter().all(is_name_byte)
+    port_fits && !host.is_empty() && host.iter().all(|byte| NAME_BYTE[usize::from(*byte)])
 }
+
+/// What stands in a name; and the colons of an IP literal.
+static NAME_BYTE: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+,;=:");
 
 /// RFC 9112 §9.3: HTTP/1.1 persists unless it says close, HTTP/1.0 only if it says keep-alive.
 pub(super) fn persistence(version: Version, headers: &Headers) -> Persistence {
@@ -343,6 +325,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http1::HEADERS_MAX;
 
     fn parse(text: &str) -> Result<Option<(RequestHead, usize)>, Malformed> {
         parse_request(text.as_bytes())
@@ -423,6 +406,12 @@ mod tests {
             "GET http://u@a/ HTTP/1.1",
             "GET http://a:port/ HTTP/1.1",
             "GET /\u{7f} HTTP/1.1",
+            "GET /\u{1} HTTP/1.1",
+            "GET  HTTP/1.1",
+            "/ HTTP/1.1",
+            "GET / HTTP/1.1\rX",
+            "GET / HTTP/1",
+            "GET / XHTTP/1.1",
         ] {
             assert!(
                 parse(&format!("{line}\r\nHost: a\r\n\r\n")).is_err(),

@@ -4,6 +4,7 @@
 mod chunked;
 mod connection;
 mod encode;
+mod fields;
 mod framing;
 mod head;
 mod incoming;

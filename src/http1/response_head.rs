@@ -1,10 +1,10 @@
 //! Response heads from targets: bytes to fields. A target is trusted no more than a client.
 
-use http::{Method, StatusCode};
-use memchr::memchr;
+use http::{Method, StatusCode, Version};
 
-use super::head::{Persistence, head_length, persistence, read_headers, refusal, version_of};
-use super::{Framing, HEADERS_MAX, Malformed, RESPONSE_HEAD_MAX};
+use super::fields::{find_control, line_end, read_fields};
+use super::head::{Persistence, head_length, persistence};
+use super::{Framing, Malformed, RESPONSE_HEAD_MAX};
 use crate::headers::Headers;
 
 /// A response head that holds to RFC 9112.
@@ -24,56 +24,87 @@ pub(crate) fn parse_response(
     bytes: &[u8],
     method: &Method,
 ) -> Result<Option<(ResponseHead, usize)>, Malformed> {
-    let mut slots = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut parsed = httparse::Response::new(&mut []);
-    let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut parsed,
-        bytes,
-        &mut slots,
-    ) {
-        Ok(httparse::Status::Complete(length)) => length,
-        outcome => {
-            let length = head_length(bytes)?;
-            if length.unwrap_or(bytes.len()) > RESPONSE_HEAD_MAX {
-                return Err(Malformed::HeadTooLarge);
-            }
-            return match (length, outcome) {
-                (None, _) => Ok(None),
-                (Some(_), Ok(_)) => Err(Malformed::Syntax("the head ends early")),
-                (Some(_), Err(error)) => Err(refusal(error)),
-            };
-        }
+    let outcome = match read_response(bytes, method) {
+        Ok(Some((head, length))) if length <= RESPONSE_HEAD_MAX => return Ok(Some((head, length))),
+        outcome => outcome,
     };
-    if length > RESPONSE_HEAD_MAX {
+    let length = head_length(bytes)?;
+    if length.unwrap_or(bytes.len()) > RESPONSE_HEAD_MAX {
         return Err(Malformed::HeadTooLarge);
     }
-    let head = read_response(&bytes[..length], &parsed, method)?;
-    Ok(Some((head, length)))
+    match (length, outcome) {
+        (None, _) => Ok(None),
+        (Some(_), Ok(_)) => Err(Malformed::Syntax("the head ends early")),
+        (Some(_), Err(malformed)) => Err(malformed),
+    }
 }
 
+/// A whole head, or what is wrong with as much as there is. Its bytes are copied, once.
 fn read_response(
-    head: &[u8],
-    parsed: &httparse::Response<'_, '_>,
+    bytes: &[u8],
     method: &Method,
-) -> Result<ResponseHead, Malformed> {
-    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
-        return Err(Malformed::Syntax("the status line is incomplete"));
+) -> Result<Option<(ResponseHead, usize)>, Malformed> {
+    let Some((version, status, first)) = read_status_line(bytes)? else {
+        return Ok(None);
     };
-    // Whatever the library would skip before it is refused.
-    if !head.starts_with(b"HTTP/1.") {
-        return Err(Malformed::Syntax("the status line is not of RFC 9112"));
-    }
-    let status = StatusCode::from_u16(code)
-        .map_err(|_| Malformed::Syntax("the status code is below 100"))?;
-    let version = version_of(minor);
-    let first_line = memchr(b'\n', head).map_or(0, |end| end + 1);
-    let headers = read_headers(head, first_line, parsed.headers)?;
-    Ok(ResponseHead {
+    let Some((headers, length)) = read_fields(bytes, first)? else {
+        return Ok(None);
+    };
+    let head = ResponseHead {
         framing: Framing::of_response(method, status, version, &headers)?,
         persistence: persistence(version, &headers),
         status,
         headers,
-    })
+    };
+    Ok(Some((head, length)))
+}
+
+/// Version and status, and where the next line begins (RFC 9112 §4). The space before a reason that is not there may
+/// be absent too.
+fn read_status_line(bytes: &[u8]) -> Result<Option<(Version, StatusCode, usize)>, Malformed> {
+    const NO_STATUS_LINE: &str = "the status line is not of RFC 9112";
+    let Some((line, reason)) = bytes.split_first_chunk::<{ "HTTP/1.1 200".len() }>() else {
+        return Ok(None);
+    };
+    let (version, code) = match line {
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            b'1',
+            b' ',
+            code @ ..,
+        ] => (Version::HTTP_11, code),
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            b'0',
+            b' ',
+            code @ ..,
+        ] => (Version::HTTP_10, code),
+        _ => return Err(Malformed::Syntax(NO_STATUS_LINE)),
+    };
+    let status = StatusCode::from_bytes(code)
+        .map_err(|_| Malformed::Syntax("the status is no number of three digits"))?;
+    let end = match reason.first() {
+        Some(b' ') => find_control(bytes, line.len() + 1),
+        Some(_) => Some(line.len()),
+        None => None,
+    };
+    let Some(end) = end else {
+        return Ok(None);
+    };
+    let first = line_end(bytes, end, NO_STATUS_LINE)?;
+    Ok(first.map(|first| (version, status, first)))
 }
 
 #[cfg(test)]
@@ -99,7 +130,13 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
-        assert!(parse("HTTP/1.1 200\r\n\r\n").unwrap().is_some());
+        for line in ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.0 200 a\tb\u{e9}"] {
+            let text = format!("{line}\r\n\r\n");
+            assert!(parse(&text).unwrap().is_some(), "{line:?}");
+            for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                assert!(parse(&text[..cut]).unwrap().is_none(), "{line:?} at {cut}");
+            }
+        }
     }
 
     #[test]
@@ -113,6 +150,12 @@ mod tests {
             "HTTP/2.0 200 OK\r\n\r\n",
             "ICY 200 OK\r\n\r\n",
             "HTTP/1.1 099 Low\r\n\r\n",
+            "HTTP/1.1 2000\r\n\r\n",
+            "HTTP/1.1  200\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+            "HTTP/1.1 200 O\rK\r\n\r\n",
+            "HTTP/1.1 200\t\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "garbage\r\n\r\n",
         ] {
             assert!(parse(text).is_err(), "{text:?}");
