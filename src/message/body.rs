@@ -2,13 +2,12 @@
 //! passes from socket to socket without a copy that anyone owns.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body::Body as _;
+use h2::RecvStream;
 
 use super::Upload;
 use crate::http1;
@@ -34,8 +33,43 @@ pub(crate) enum Body {
 /// Content from an HTTP/2 stream, and the count of what came.
 #[derive(Debug)]
 pub(crate) struct Http2Body {
-    pub(crate) incoming: hyper::body::Incoming,
-    pub(crate) received: Rc<Cell<u64>>,
+    incoming: RecvStream,
+    /// Bytes to come, where the head told.
+    left: Option<u64>,
+    received: Rc<Cell<u64>>,
+}
+
+impl Http2Body {
+    pub(crate) fn new(incoming: RecvStream, length: Option<u64>, received: Rc<Cell<u64>>) -> Self {
+        Self {
+            incoming,
+            left: length,
+            received,
+        }
+    }
+
+    /// Lends the next piece, and lets the client send as much again: nobody asks before the piece before has been taken.
+    fn poll_lend<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+    ) -> Poll<Result<Option<R>, h2::Error>> {
+        let data = loop {
+            // Trailers are dropped, as ALB drops those of HTTP/1.1.
+            match ready!(self.incoming.poll_data(cx)).transpose()? {
+                None => return Poll::Ready(Ok(None)),
+                Some(data) if data.is_empty() => {}
+                Some(data) => break data,
+            }
+        };
+        // Only a stream that is over has nothing to release.
+        let _ = self.incoming.flow_control().release_capacity(data.len());
+        let count = data.len() as u64;
+        self.received.set(self.received.get() + count);
+        // Data that do not keep their length are h2's to refuse.
+        self.left = self.left.map(|left| left.saturating_sub(count));
+        Poll::Ready(Ok(Some(take(cx, &data))))
+    }
 }
 
 /// A response on its way down while its request is still on its way up.
@@ -69,7 +103,7 @@ pub(crate) enum Broken {
     #[error(transparent)]
     Http1(#[from] http1::Broken),
     #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
 }
 
 impl Body {
@@ -88,7 +122,7 @@ impl Body {
             Self::Empty | Self::Upgraded(_) => Some(0),
             Self::Full(bytes) => Some(bytes.len() as u64),
             Self::Http1(incoming) => incoming.remaining(),
-            Self::Http2(body) => body.incoming.size_hint().exact(),
+            Self::Http2(body) => body.left,
             Self::Duplex(duplex) => duplex.response.remaining(),
         };
         known.map_or(Size::Unknown, Size::Known)
@@ -137,19 +171,7 @@ impl Body {
                 Poll::Ready(Ok(Some(outcome)))
             }
             Self::Http1(incoming) => incoming.poll_lend(cx, take).map_err(Broken::from),
-            Self::Http2(Http2Body { incoming, received }) => loop {
-                // Trailers are dropped, as ALB drops those of HTTP/1.1.
-                match ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()? {
-                    None => return Poll::Ready(Ok(None)),
-                    Some(frame) => match frame.data_ref() {
-                        Some(data) if !data.is_empty() => {
-                            received.set(received.get() + data.len() as u64);
-                            return Poll::Ready(Ok(Some(take(cx, data))));
-                        }
-                        _ => {}
-                    },
-                }
-            },
+            Self::Http2(body) => body.poll_lend(cx, take).map_err(Broken::from),
             Self::Duplex(duplex) => {
                 duplex.poll_upload(cx);
                 duplex.response.poll_lend(cx, take).map_err(Broken::from)

@@ -4,6 +4,7 @@
 pub(crate) mod certificate;
 pub(crate) mod client;
 mod error;
+mod http2;
 pub(crate) mod policy;
 pub(crate) mod server;
 mod socket;
@@ -11,5 +12,6 @@ mod stream;
 mod x509;
 
 pub(crate) use error::Error;
+pub(crate) use http2::Http2Stream;
 pub(crate) use socket::Socket;
 pub(crate) use stream::Stream;

@@ -4,11 +4,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Socket;
+use super::{Http2Stream, Socket};
 
 /// A connected socket, with or without TLS on it. The TLS states are large, so they live on the heap.
 #[derive(Debug)]
@@ -19,7 +17,7 @@ pub(crate) enum Stream {
     /// We are the client: toward targets.
     Client(Box<tokio_rustls::client::TlsStream<Socket>>),
     /// What a client's extended CONNECT has opened (RFC 8441).
-    Http2(Box<TokioIo<Upgraded>>),
+    Http2(Box<Http2Stream>),
 }
 
 impl Stream {
@@ -112,7 +110,7 @@ impl Stream {
             Self::Plain(tcp) => tcp.reset(),
             Self::Server(tls) => tls.get_ref().0.reset(),
             Self::Client(tls) => tls.get_ref().0.reset(),
-            // hyper resets the stream by itself.
+            // A stream that is dropped before its end is reset.
             Self::Http2(_) => {}
         }
     }

@@ -24,17 +24,17 @@ use crate::scene::{
 };
 
 /// One HTTPS listener before one target.
-struct Scene {
-    running: Running,
-    authority: Authority,
+pub(crate) struct Scene {
+    pub(crate) running: Running,
+    pub(crate) authority: Authority,
 }
 
 impl Scene {
-    async fn before(target: &Target) -> Self {
+    pub(crate) async fn before(target: &Target) -> Self {
         Self::with(target, |_| {}).await
     }
 
-    async fn with(target: &Target, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(target: &Target, change: impl FnOnce(&mut Config)) -> Self {
         let authority = Authority::new();
         let certificate = authority.sign(&["web.example"]);
         let mut config = config(
@@ -48,12 +48,16 @@ impl Scene {
         Self { running, authority }
     }
 
-    async fn client(&self) -> Http2 {
+    pub(crate) async fn client(&self) -> Http2 {
         http2(self.running.listeners()[0], &self.authority).await
     }
 
-    async fn frames(&self) -> Frames {
+    pub(crate) async fn frames(&self) -> Frames {
         Frames::open(self.running.listeners()[0], &self.authority).await
+    }
+
+    pub(crate) async fn frames_with(&self, settings: &[(u16, u32)]) -> Frames {
+        Frames::open_with(self.running.listeners()[0], &self.authority, settings).await
     }
 }
 
@@ -474,7 +478,7 @@ async fn a_stream_that_is_reset_closes_its_target_connection() {
     );
 }
 
-fn outstanding(running: &Running) -> u32 {
+pub(crate) fn outstanding(running: &Running) -> u32 {
     crate::scene::target_status(running, "web", 0).outstanding_requests
 }
 
@@ -889,46 +893,59 @@ async fn floods_end_their_own_connection_and_harm_no_other() {
 
 // HTTP/2 as frames (RFC 9113 §6), for what no well-behaved client says.
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
+pub(crate) const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-const NO_ERROR: u32 = 0;
+pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const NO_ERROR: u32 = 0;
 
-struct Frames(TlsStream<TcpStream>);
+pub(crate) struct Frames(TlsStream<TcpStream>);
 
-struct RawFrame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct RawFrame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Frames {
     async fn open(address: std::net::SocketAddr, authority: &Authority) -> Self {
+        Self::open_with(address, authority, &[]).await
+    }
+
+    /// Opens with these SETTINGS (RFC 9113 §6.5.1).
+    async fn open_with(
+        address: std::net::SocketAddr,
+        authority: &Authority,
+        settings: &[(u16, u32)],
+    ) -> Self {
         let client = Arc::new(authority.client(&["h2"]));
         let mut tls = connect(address, &client, "web.example").await.unwrap();
         tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await
             .unwrap();
         let mut frames = Self(tls);
-        frames.send(SETTINGS, 0, 0, &[]).await;
+        let settings: Vec<u8> = settings
+            .iter()
+            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect();
+        frames.send(SETTINGS, 0, 0, &settings).await;
         frames
     }
 
-    async fn get(&mut self, stream: u32) {
+    pub(crate) async fn get(&mut self, stream: u32) {
         self.head(stream, END_STREAM, &[]).await;
     }
 
     /// A request for `/` with these headers besides.
-    async fn head(&mut self, stream: u32, flags: u8, headers: &[(&str, &str)]) {
+    pub(crate) async fn head(&mut self, stream: u32, flags: u8, headers: &[(&str, &str)]) {
         let mut block = minimal(if flags == END_STREAM { "GET" } else { "POST" }, "/");
         for (name, value) in headers {
             block.extend(literal(name, value));
@@ -942,11 +959,11 @@ impl Frames {
             .await
     }
 
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.try_send(kind, flags, stream, payload).await.unwrap();
     }
 
-    async fn try_send(
+    pub(crate) async fn try_send(
         &mut self,
         kind: u8,
         flags: u8,
@@ -962,7 +979,7 @@ impl Frames {
     }
 
     /// The next frame; `None` at the end. What the protocol wants answered is answered.
-    async fn next(&mut self) -> Option<RawFrame> {
+    pub(crate) async fn next(&mut self) -> Option<RawFrame> {
         loop {
             let frame = soon("a frame or the end", self.read()).await.ok()?;
             match frame.kind {
@@ -994,7 +1011,7 @@ impl Frames {
     }
 
     /// The next frame of this kind on this stream.
-    async fn until(&mut self, kind: u8, stream: u32) -> RawFrame {
+    pub(crate) async fn until(&mut self, kind: u8, stream: u32) -> RawFrame {
         loop {
             let frame = self.next().await.expect("a frame before the end");
             if frame.kind == kind && frame.stream == stream {
@@ -1004,13 +1021,13 @@ impl Frames {
     }
 
     /// Waits for GOAWAY and gives its error.
-    async fn goaway(&mut self) -> u32 {
+    pub(crate) async fn goaway(&mut self) -> u32 {
         let frame = self.until(GOAWAY, 0).await;
         u32::from_be_bytes(frame.payload[4..8].try_into().unwrap())
     }
 
     /// Waits for this stream or the whole connection to be refused: by a reset, a GOAWAY or a 400.
-    async fn refused(&mut self, stream: u32) {
+    pub(crate) async fn refused(&mut self, stream: u32) {
         while let Some(frame) = self.next().await {
             match frame.kind {
                 RST_STREAM | GOAWAY => return,
@@ -1025,13 +1042,13 @@ impl Frames {
     }
 
     /// Waits for the connection's end.
-    async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         while self.next().await.is_some() {}
     }
 }
 
 /// A field that no table remembers (RFC 7541 §6.2.2).
-fn literal(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     let mut field = vec![0, name.len() as u8];
     field.extend(name.as_bytes());
     field.push(value.len() as u8);
@@ -1040,7 +1057,7 @@ fn literal(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// A request's pseudo-headers.
-fn minimal(method: &str, path: &str) -> Vec<u8> {
+pub(crate) fn minimal(method: &str, path: &str) -> Vec<u8> {
     let fields = [
         (":method", method),
         (":scheme", "https"),
@@ -1068,7 +1085,7 @@ async fn ask_for_a_websocket(client: &Http2) -> http::Response<hyper::body::Inco
 }
 
 /// The answer by which a target agrees (RFC 6455 §4.2.2).
-fn agreement(head: &str) -> String {
+pub(crate) fn agreement(head: &str) -> String {
     let key = header(head, "sec-websocket-key").unwrap();
     let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let digest = aws_lc_rs::digest::digest(

@@ -22,6 +22,7 @@ mod farewell; // what outlives its target, or its load balancer
 mod drain; // targets taken out by hand
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
+mod http2_flow; // its windows, resets and limits, frame by frame
 mod lifecycle; // start, change and end
 mod reload; // files that are read again, and what a change leaves alone
 mod scene; // targets, certificates and clients around a running load balancer

@@ -1,0 +1,164 @@
+//! The answer to one stream's request: read, let `proxy` answer, send.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+
+use super::body;
+use super::record::{Keeper, Record};
+use super::request::read;
+use super::tunnel::{Handshake, is_switch, open};
+use crate::headers::{Name, Names};
+use crate::listener::connection::Front;
+use crate::message::{self, Error, Kind, Response, Size};
+use crate::proxy;
+use crate::worker::Alarm;
+
+/// Answers one stream, and gives what carries its tunnel, if it opened one. A stream that the client resets is left
+/// where it stands.
+pub(super) async fn answer(
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    front: Rc<Front>,
+    alarm: Rc<Alarm>,
+) -> Option<Pin<Box<impl Future<Output = ()>>>> {
+    let listener = front.listener();
+    let mut record = Record {
+        exchange: front.begin(Kind::H2, &listener),
+        kept_by: Keeper::Listener(Rc::clone(&listener)),
+        outstanding: None,
+        received: 0,
+        body: None,
+    };
+    let (parts, incoming) = request.into_parts();
+    let mut incoming = Some(incoming);
+    let whole = message::Answer::to(&parts.method);
+    let tunnel = Handshake::begin(&parts);
+    let response = match read(parts, &mut incoming, tunnel.as_ref(), &mut record) {
+        Ok(mut request) => {
+            if listener.ledger.access_log.is_some() {
+                record.exchange.asked(&request);
+            }
+            let answer = {
+                let handling = pin!(proxy::handle(
+                    &mut request,
+                    &front.client,
+                    &listener,
+                    &mut record.exchange,
+                    &alarm,
+                ));
+                let handling = pin!(front.while_it_lasts(handling));
+                unless_reset(&mut respond, handling).await?
+            };
+            match answer {
+                Some(response) => response,
+                None => proxy::refuse(Error::ShuttingDown, whole, &mut record.exchange),
+            }
+        }
+        Err(error) => proxy::refuse(error, whole, &mut record.exchange),
+    };
+    let response = match (tunnel, incoming) {
+        (Some(handshake), Some(incoming)) if handshake.is_agreed(&response) => {
+            let idle_timeout = listener.idle_timeout;
+            return open(
+                response,
+                respond,
+                incoming,
+                record,
+                idle_timeout,
+                front,
+                alarm,
+            );
+        }
+        // RFC 8441 §5: any success would tell the client that it has a tunnel.
+        (Some(_), _) if response.status.is_success() || is_switch(&response) => {
+            proxy::refuse(Error::TargetMalformedResponse, whole, &mut record.exchange)
+        }
+        _ => response,
+    };
+    reply(
+        response,
+        respond,
+        &mut record,
+        listener.idle_timeout,
+        &alarm,
+    )
+    .await;
+    None
+}
+
+/// Waits for an answer, or for the client to give up waiting for it: `None` then.
+async fn unless_reset<T>(
+    respond: &mut SendResponse<Bytes>,
+    mut handling: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    poll_fn(|cx| match handling.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => respond.poll_reset(cx).map(|_reset| None),
+    })
+    .await
+}
+
+/// Sends an answer, as its client takes it.
+async fn reply(
+    response: Response,
+    mut respond: SendResponse<Bytes>,
+    record: &mut Record,
+    idle_timeout: Duration,
+    alarm: &Alarm,
+) {
+    let Response {
+        status,
+        headers,
+        body,
+        outstanding,
+    } = response;
+    record.outstanding = outstanding;
+    record.exchange.sent_bytes = headers.size();
+    let is_whole = body.is_done();
+    let mut head = http::Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers.to_map(match status {
+        // RFC 9110 §8.6.
+        StatusCode::NO_CONTENT => Names::of(&[Name::Connection, Name::ContentLength]),
+        _ => Names::of(&[Name::Connection]),
+    });
+    if let Size::Known(length @ 1..) = body.size()
+        && !headers.has(Name::ContentLength)
+    {
+        head.headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    // A long body shall not hold them.
+    drop(headers);
+    match respond.send_response(head, is_whole) {
+        Ok(mut outgoing) if !is_whole => {
+            body::send(&mut outgoing, body, record, idle_timeout, alarm).await;
+        }
+        Ok(_) => {}
+        // The stream is over.
+        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::connection::tests::size_of_future;
+
+    #[test]
+    fn what_a_stream_holds_stays_small() {
+        let stream = size_of_future(|(request, respond, front, alarm)| {
+            answer(request, respond, front, alarm)
+        });
+        assert!(stream <= 4096, "a stream has {stream} bytes");
+    }
+}

@@ -1,0 +1,284 @@
+//! HTTP/2 by the `h2` crate, every limit set by hand. Its streams meet the same `proxy::handle` as HTTP/1.1's requests,
+//! and all of a connection's are carried by one task.
+
+mod answer;
+mod body;
+mod record;
+mod request;
+mod streams;
+mod tunnel;
+
+use std::cell::Cell;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use tokio::task::coop;
+use tokio_rustls::server::TlsStream;
+
+use super::connection::Front;
+use crate::tls::Socket;
+use crate::worker::{self, Alarm};
+use streams::{Calls, STREAMS_MAX, Streams};
+
+/// Streams at once on one connection (ALB quota: 128).
+const CONCURRENT_STREAMS_MAX: u32 = STREAMS_MAX as u32;
+/// Bytes of one request body on their way before its target took any.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What small pieces of bodies may cost beside their bytes, each about 256, before their targets took them: twice what
+/// a client needs that sends nothing else and keeps to its window.
+const SMALL_PIECES_MAX: usize = CONNECTION_WINDOW as usize / 2;
+/// Largest frame we take; the smallest the protocol allows is right for TLS records (RFC 9113 §4.2).
+const FRAME_MAX: u32 = 16 * 1024;
+/// Bytes of one response that wait for its client.
+const SEND_BUFFER_MAX: usize = 64 * 1024;
+/// Bytes of a request's headers, uncompressed (ALB quota for a request head: 64 K).
+const HEADER_LIST_MAX: u32 = 64 * 1024;
+/// Bytes of headers that a client may have us remember; the protocol's own default (RFC 9113 §6.5.2).
+const HEADER_TABLE_MAX: u32 = 4 * 1024;
+/// Streams a client may open and reset before we looked at them (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams we may have to reset for a client's errors before the connection ends (CVE-2025-8671).
+const ERROR_RESETS_MAX: usize = 256;
+/// Streams we have reset whose late frames are still known as such, and for how long: a round trip or two.
+const REMEMBERED_RESETS_MAX: usize = 50;
+const REMEMBERED_RESETS_FOR: Duration = Duration::from_secs(1);
+/// How often connection and streams take turns before other tasks have theirs.
+const ROUNDS_MAX: u32 = 8;
+/// Grace of a connection that was told to go.
+const GOAWAY_GRACE: Duration = Duration::from_secs(30);
+
+/// Serves one connection until either side has had enough.
+// Boxed: by value it would be in the future more than once.
+pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
+    let alarm = &front.alarm;
+    let usage = Usage::new();
+    let calls = Calls::new();
+    let mut connection = Conversation {
+        stage: Stage::Greeting(builder().handshake(tls)),
+        is_to_go: false,
+        waker: calls.connection(),
+        streams: Streams::new(Arc::clone(&calls)),
+        answer: |request, respond, alarm| {
+            answer::answer(request, respond, Rc::clone(&front), alarm)
+        },
+        calls,
+        usage: &usage,
+    };
+    // Asked each time: a connection lives for hours, and the limits may change under it.
+    let ended = alarm
+        .until(
+            || usage.quiet_since() + front.idle_timeout(),
+            |cx| match connection.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(Ended::ByClient),
+                Poll::Pending if is_to_go(&front, &usage) => Poll::Ready(Ended::ByUs),
+                Poll::Pending => Poll::Pending,
+            },
+        )
+        .await;
+    if let Some(Ended::ByClient) = ended {
+        return;
+    }
+    connection.go();
+    // Streams that run go on; a connection without any ends when its client has heard that it is to go.
+    let told = worker::now();
+    let going = |cx: &mut Context<'_>| connection.poll(cx);
+    let since = || usage.quiet_since().max(told);
+    alarm.while_active(GOAWAY_GRACE, since, going).await;
+}
+
+/// Whether a connection is told to go. One that was just opened is about to be used: if it may, it is told with its
+/// first answer, since clients do not expect to be turned away before they have asked.
+fn is_to_go(front: &Front, usage: &Usage) -> bool {
+    let listener = front.listener();
+    match usage.is_used.get() {
+        true => front.is_to_close(&listener),
+        false => front.ends_idle() || front.expires(&listener) <= worker::now(),
+    }
+}
+
+enum Ended {
+    ByClient,
+    ByUs,
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_PIECES_MAX)
+        .max_frame_size(FRAME_MAX)
+        .max_send_buffer_size(SEND_BUFFER_MAX)
+        .max_header_list_size(HEADER_LIST_MAX)
+        .header_table_size(HEADER_TABLE_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .max_concurrent_reset_streams(REMEMBERED_RESETS_MAX)
+        .reset_stream_duration(REMEMBERED_RESETS_FOR)
+        .enable_connect_protocol();
+    builder
+}
+
+/// A connection with its streams; `answer` makes what carries one of them.
+struct Conversation<'a, E, T, A> {
+    stage: Stage,
+    /// Whether it was told to.
+    is_to_go: bool,
+    calls: Arc<Calls>,
+    waker: Waker,
+    streams: Streams<E, T>,
+    answer: A,
+    usage: &'a Usage,
+}
+
+enum Stage {
+    Greeting(Handshake<Box<TlsStream<Socket>>, Bytes>),
+    Open(Connection<Box<TlsStream<Socket>>, Bytes>),
+}
+
+/// A request, and where its answer goes.
+type Asked = (http::Request<RecvStream>, SendResponse<Bytes>);
+
+impl<E, T, A> Conversation<'_, E, T, A>
+where
+    E: Future<Output = Option<Pin<Box<T>>>>,
+    T: Future<Output = ()>,
+    A: Fn(http::Request<RecvStream>, SendResponse<Bytes>, Rc<Alarm>) -> E,
+{
+    /// Tells the client that no more requests are taken, as soon as it can be told anything.
+    fn go(&mut self) {
+        self.is_to_go = true;
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.graceful_shutdown();
+        }
+        self.waker.wake_by_ref();
+    }
+
+    /// Moves on whatever was called; ready when the connection is over, and the streams with it.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.calls.wake_up(cx.waker());
+        let outcome = self.take_turns();
+        self.calls.fall_asleep();
+        outcome
+    }
+
+    fn take_turns(&mut self) -> Poll<()> {
+        for _ in 0..ROUNDS_MAX {
+            let ended = self.streams.run_called();
+            self.note(ended);
+            // After the streams: what they said is sent by this.
+            while self.calls.take_connection() {
+                while let Poll::Ready(asked) = self.poll_connection() {
+                    match asked {
+                        Some(asked) => self.begin(asked),
+                        None => return Poll::Ready(()),
+                    }
+                }
+            }
+            if !self.calls.is_anyone_waiting() || !coop::has_budget_remaining() {
+                break;
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads and writes what can be; gives the next request, or `None` at the connection's end.
+    fn poll_connection(&mut self) -> Poll<Option<Asked>> {
+        let cx = &mut Context::from_waker(&self.waker);
+        loop {
+            match &mut self.stage {
+                Stage::Open(connection) => {
+                    // Nothing is lost where this future is dropped.
+                    let accepted = ready!(pin!(connection.accept()).poll(cx));
+                    return Poll::Ready(accepted.and_then(Result::ok));
+                }
+                Stage::Greeting(handshake) => {
+                    match ready!(Pin::new(handshake).poll(cx)) {
+                        Ok(mut connection) => {
+                            if self.is_to_go {
+                                connection.graceful_shutdown();
+                            }
+                            self.stage = Stage::Open(connection);
+                        }
+                        Err(_) => return Poll::Ready(None),
+                    };
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, (request, mut respond): Asked) {
+        self.usage.is_used.set(true);
+        if self.streams.len() == STREAMS_MAX {
+            // The client has reset some, which have not been told yet.
+            let ended = self.streams.run_called();
+            self.note(ended);
+        }
+        if self.streams.len() == STREAMS_MAX {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
+        let answer = &self.answer;
+        self.streams.begin(|alarm| answer(request, respond, alarm));
+        self.note(0);
+    }
+
+    /// Keeps account of how the connection is used.
+    fn note(&self, ended: usize) {
+        self.usage.active.set(self.streams.len());
+        if ended > 0 {
+            self.usage.last.set(worker::now());
+        }
+    }
+}
+
+/// How a connection is used.
+#[derive(Debug)]
+struct Usage {
+    active: Cell<usize>,
+    /// Whether there has been any stream.
+    is_used: Cell<bool>,
+    /// When a stream ended last.
+    last: Cell<Instant>,
+}
+
+impl Usage {
+    fn new() -> Self {
+        Self {
+            active: Cell::new(0),
+            is_used: Cell::new(false),
+            last: Cell::new(worker::now()),
+        }
+    }
+
+    /// Since when there has been no stream; a connection with one is not quiet.
+    fn quiet_since(&self) -> Instant {
+        if self.active.get() > 0 {
+            worker::now()
+        } else {
+            self.last.get()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener::connection::tests::size_of_future;
+
+    /// Without what h2 holds on the heap.
+    #[test]
+    fn what_a_connection_holds_stays_small() {
+        let connection = size_of_future(|(tls, front)| serve(tls, front));
+        assert!(connection <= 4352, "a connection has {connection} bytes");
+    }
+}

@@ -1,0 +1,94 @@
+//! Our request from h2's: the target as sent, one host, no second opinion about framing.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use h2::RecvStream;
+use http::{Method, Version};
+
+use super::record::Record;
+use super::tunnel::Handshake;
+use crate::headers::{Headers, Name};
+use crate::http1::is_host;
+use crate::message::{Body, Error, Http2Body, Request};
+
+/// Reads a head; `incoming` is what follows it, taken where that is a body. `record` learns how many bytes came.
+pub(super) fn read(
+    parts: http::request::Parts,
+    incoming: &mut Option<RecvStream>,
+    tunnel: Option<&Handshake>,
+    record: &mut Record,
+) -> Result<Request, Error> {
+    let mut headers = Headers::of_map(&parts.headers);
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    // Bytes of the head before HPACK made them fewer.
+    let line = parts.method.as_str().len() + target.len() + named.map_or(0, str::len);
+    record.received = line as u64 + headers.size();
+    if headers.all(Name::Host).nth(1).is_some() {
+        return Err(Error::MalformedRequest(
+            "there is more than one Host header",
+        ));
+    }
+    let authority = match (named, headers.find(Name::Host)) {
+        // RFC 9113 §8.3.1: the two must not differ.
+        (Some(named), Some(host)) if !headers.text(host).eq_ignore_ascii_case(named.as_bytes()) => {
+            return Err(Error::MalformedRequest(
+                "the Host header differs from :authority",
+            ));
+        }
+        (Some(named), _) => headers.keep(named.as_bytes()),
+        (None, Some(host)) => host,
+        (None, None) => return Err(Error::MissingHost),
+    };
+    if !is_host(headers.text(authority)) {
+        return Err(Error::MalformedRequest("the host is not a host"));
+    }
+    headers.remove(Name::Host);
+    // RFC 9113 §8.3.1; h2 lets a query through without a path.
+    if !target.starts_with('/') && (target != "*" || parts.method != Method::OPTIONS) {
+        return Err(Error::MalformedRequest(":path does not begin with a slash"));
+    }
+    let body = body(&parts.method, &headers, incoming, record);
+    let (method, upgrade) = match tunnel {
+        Some(tunnel) => tunnel.translate(&mut headers),
+        None => (parts.method, None),
+    };
+    Ok(Request {
+        target: headers.keep(target.as_bytes()),
+        method,
+        authority,
+        version: Version::HTTP_2,
+        headers,
+        upgrade,
+        body,
+    })
+}
+
+/// The body that a request brings.
+fn body(
+    method: &Method,
+    headers: &Headers,
+    incoming: &mut Option<RecvStream>,
+    record: &mut Record,
+) -> Body {
+    // RFC 9113 §8.5: what follows a CONNECT is a tunnel's.
+    let has_body =
+        method != Method::CONNECT && incoming.as_ref().is_some_and(|body| !body.is_end_stream());
+    match incoming.take_if(|_| has_body) {
+        Some(incoming) => {
+            let length = headers.get(Name::ContentLength);
+            // h2 has seen that all of them are the same number.
+            let length = length
+                .and_then(|length| str::from_utf8(length).ok())
+                .and_then(|length| length.parse().ok());
+            let received = Rc::new(Cell::new(0));
+            record.body = Some(Rc::clone(&received));
+            Body::Http2(Http2Body::new(incoming, length, received))
+        }
+        None => Body::Empty,
+    }
+}
