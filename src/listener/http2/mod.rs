@@ -7,6 +7,7 @@ mod record;
 mod request;
 mod streams;
 mod tunnel;
+mod wire;
 
 use std::cell::Cell;
 use std::pin::{Pin, pin};
@@ -25,6 +26,7 @@ use super::connection::Front;
 use crate::tls::Socket;
 use crate::worker::{self, Alarm};
 use streams::{Calls, STREAMS_MAX, Streams};
+use wire::Wire;
 
 /// Streams at once on one connection (ALB quota: 128).
 const CONCURRENT_STREAMS_MAX: u32 = STREAMS_MAX as u32;
@@ -61,8 +63,10 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
     let alarm = &front.alarm;
     let usage = Usage::new();
     let calls = Calls::new();
+    let wire = Wire::new(tls, calls.connection());
     let mut connection = Conversation {
-        stage: Stage::Greeting(builder().handshake(tls)),
+        stage: Stage::Greeting(builder().handshake(wire.clone())),
+        wire,
         is_to_go: false,
         waker: calls.connection(),
         streams: Streams::new(Arc::clone(&calls)),
@@ -131,6 +135,7 @@ fn builder() -> Builder {
 /// A connection with its streams; `answer` makes what carries one of them.
 struct Conversation<'a, E, T, A> {
     stage: Stage,
+    wire: Wire,
     /// Whether it was told to.
     is_to_go: bool,
     calls: Arc<Calls>,
@@ -141,8 +146,8 @@ struct Conversation<'a, E, T, A> {
 }
 
 enum Stage {
-    Greeting(Handshake<Box<TlsStream<Socket>>, Bytes>),
-    Open(Connection<Box<TlsStream<Socket>>, Bytes>),
+    Greeting(Handshake<Wire, Bytes>),
+    Open(Connection<Wire, Bytes>),
 }
 
 /// A request, and where its answer goes.
@@ -166,7 +171,10 @@ where
     /// Moves on whatever was called; ready when the connection is over, and the streams with it.
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.calls.wake_up(cx.waker());
-        let outcome = self.take_turns();
+        let outcome = match self.take_turns() {
+            Poll::Pending => self.send(),
+            over @ Poll::Ready(()) => over,
+        };
         self.calls.fall_asleep();
         outcome
     }
@@ -189,6 +197,15 @@ where
             }
         }
         Poll::Pending
+    }
+
+    /// Sends what these turns have brought together; ready when the wire is broken.
+    fn send(&self) -> Poll<()> {
+        let cx = &mut Context::from_waker(&self.waker);
+        match self.wire.poll_send(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Reads and writes what can be; gives the next request, or `None` at the connection's end.
