@@ -1,7 +1,10 @@
 //! Headers as HTTP/2's library knows them, and back.
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, SERVER,
+    SET_COOKIE,
+};
 
 use super::{Headers, Name, Names};
 
@@ -38,10 +41,11 @@ impl Headers {
         for field in fields.filter(|field| !field.name.is_some_and(|name| except.has(name))) {
             let value =
                 text.slice(field.value_at as usize..(field.value_at + field.value_len) as usize);
-            if let (Ok(name), Ok(value)) = (
-                HeaderName::from_bytes(field.name(&block.text)),
-                HeaderValue::from_maybe_shared(value),
-            ) {
+            let name = match field.name.and_then(usual) {
+                Some(name) => Ok(name),
+                None => HeaderName::from_bytes(field.name(&block.text)),
+            };
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(value)) {
                 let _ = map.try_append(name, value);
             }
         }
@@ -53,6 +57,19 @@ impl Headers {
         let sizes = self.iter().map(|(name, value)| name.len() + value.len());
         sizes.sum::<usize>() as u64
     }
+}
+
+/// Names of nearly every answer, which need not be looked up.
+fn usual(name: Name) -> Option<HeaderName> {
+    Some(match name {
+        Name::ContentLength => CONTENT_LENGTH,
+        Name::ContentType => CONTENT_TYPE,
+        Name::Date => DATE,
+        Name::Location => LOCATION,
+        Name::Server => SERVER,
+        Name::SetCookie => SET_COOKIE,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
