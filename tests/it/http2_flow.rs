@@ -131,16 +131,7 @@ async fn answers_that_nobody_takes_are_held_back_at_their_targets() {
     for _ in 0..STREAMS {
         frames.head_of_any().await;
     }
-    // Until nothing moves any more.
-    let mut before = usize::MAX;
-    loop {
-        let now = written.load(Ordering::Relaxed);
-        if now == before {
-            break;
-        }
-        before = now;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    let before = still(&written).await;
     // Loopback sockets take some MiB each, buffers of albedo hardly anything beside them.
     assert!(before < STREAMS as usize * LENGTH * 9 / 10, "{before}");
     for number in 0..STREAMS {
@@ -151,6 +142,42 @@ async fn answers_that_nobody_takes_are_held_back_at_their_targets() {
         outstanding(&scene.running) == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_its_socket_unread_stops_the_target() {
+    const LENGTH: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let target = telling(LENGTH, &written).await;
+    let scene = Scene::before(&target).await;
+    let largest = i32::MAX as u32;
+    let mut frames = scene.frames_with(&[(INITIAL_WINDOW, largest)]).await;
+    frames.allow(0, largest - 65_535).await;
+    frames.get(1).await;
+    until("the target is asked", || target.requests() == 1).await;
+    let before = still(&written).await;
+    assert!(before < LENGTH / 2, "{before} bytes and nobody read one");
+
+    let mut came = 0;
+    while came < LENGTH {
+        let data = frames.until(DATA, 1).await;
+        assert!(data.payload.iter().all(|&byte| byte == b'a'));
+        came += data.payload.len();
+    }
+    assert_eq!(came, LENGTH);
+}
+
+/// Waits until a count has moved and moves no more.
+async fn still(count: &AtomicUsize) -> usize {
+    let mut before = usize::MAX;
+    loop {
+        let now = count.load(Ordering::Relaxed);
+        if now == before && now > 0 {
+            return now;
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 #[tokio::test]
@@ -393,15 +420,7 @@ async fn a_websocket_whose_client_takes_nothing_stops_its_target() {
     frames.send(HEADERS, END_HEADERS, 3, &block).await;
     frames.until(HEADERS, 3).await;
     assert_eq!(frames.until(DATA, 3).await.payload.len(), 10);
-    let mut before = usize::MAX;
-    loop {
-        let now = written.load(Ordering::Relaxed);
-        if now == before {
-            break;
-        }
-        before = now;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
+    let before = still(&written).await;
     assert!(before < LENGTH / 2, "{before} bytes and nobody took one");
     frames.allow(3, 7).await;
     assert_eq!(frames.until(DATA, 3).await.payload.len(), 7);

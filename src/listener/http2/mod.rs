@@ -184,7 +184,7 @@ where
             let ended = self.streams.run_called();
             self.note(ended);
             // After the streams: what they said is sent by this.
-            while self.calls.take_connection() {
+            if self.calls.take_connection() {
                 while let Poll::Ready(asked) = self.poll_connection() {
                     match asked {
                         Some(asked) => self.begin(asked),
