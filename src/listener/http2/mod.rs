@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod calls;
 mod record;
 mod request;
 mod streams;
@@ -25,7 +26,8 @@ use tokio_rustls::server::TlsStream;
 use super::connection::Front;
 use crate::tls::Socket;
 use crate::worker::{self, Alarm};
-use streams::{Calls, STREAMS_MAX, Streams};
+use calls::{Calls, STREAMS_MAX};
+use streams::Streams;
 use wire::Wire;
 
 /// Streams at once on one connection (ALB quota: 128).
@@ -34,8 +36,8 @@ const CONCURRENT_STREAMS_MAX: u32 = STREAMS_MAX as u32;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What small pieces of bodies may cost beside their bytes, each about 256, before their targets took them: twice what
-/// a client needs that sends nothing else and keeps to its window.
+/// What small pieces of bodies may cost beside their bytes, which windows do not count, before their targets took them:
+/// up to 256 bytes for each piece.
 const SMALL_PIECES_MAX: usize = CONNECTION_WINDOW as usize / 2;
 /// Largest frame we take; the smallest the protocol allows is right for TLS records (RFC 9113 §4.2).
 const FRAME_MAX: u32 = 16 * 1024;
