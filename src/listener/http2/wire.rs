@@ -16,9 +16,9 @@ use tokio_rustls::server::TlsStream;
 use crate::tls::Socket;
 use crate::worker;
 
-/// Most bytes that are gathered before they are sent anyhow: four records of TLS, and as many bytes as a client may
-/// leave with us that takes none.
-const GATHERED_MAX: usize = 64 * 1024;
+/// Most bytes that are gathered before they are sent anyhow, and so what a client may leave with us that takes none. In
+/// TLS records they still go in one piece, as what is read in one does (`worker`).
+const GATHERED_MAX: usize = 60_000;
 
 /// One connection's wire: h2 has one handle, and who ends its turns the other.
 #[derive(Clone, Debug)]
