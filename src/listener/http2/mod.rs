@@ -298,6 +298,6 @@ mod tests {
     #[test]
     fn what_a_connection_holds_stays_small() {
         let connection = size_of_future(|(tls, front)| serve(tls, front));
-        assert!(connection <= 4352, "a connection has {connection} bytes");
+        assert!(connection <= 2048, "a connection has {connection} bytes");
     }
 }
