@@ -80,6 +80,19 @@ async fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn an_empty_line_behind_a_body_begins_no_request() {
+    let (target, balancer) = one_target().await;
+    let mut client = balancer.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\r\n")
+        .await;
+    let (mut served, _) = target.serve().await;
+    served.send(ok("hello")).await;
+    assert_eq!(client.response().await.status(), 200);
+    assert_eq!(client.rest().await, "", "not a word, 408 least of all");
+}
+
+#[tokio::test]
 async fn a_target_that_stays_silent_becomes_504_and_the_client_may_go_on() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;

@@ -144,23 +144,21 @@ enum Next {
 /// Waits for a client to say something, and for all of it.
 async fn read_head(connection: &Connection, front: &Front) -> Next {
     let mut reading = Reading::Head;
-    if !connection.has_unread() {
-        let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
-            // A head that has begun has its own limit.
-            Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
-            // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
-            Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
-            outcome => outcome.map(Some),
-        };
-        match front
-            .alarm
-            .while_active(front.idle_timeout(), || connection.last_active(), first)
-            .await
-        {
-            None => return Next::End,
-            Some(Some(next)) => return next,
-            Some(None) => {}
-        }
+    let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
+        // A head that has begun has its own limit.
+        Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
+        // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
+        Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
+        outcome => outcome.map(Some),
+    };
+    match front
+        .alarm
+        .while_active(front.idle_timeout(), || connection.last_active(), first)
+        .await
+    {
+        None => return Next::End,
+        Some(Some(next)) => return next,
+        Some(None) => {}
     }
     // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
     let deadline = worker::refresh_clock() + HEAD_TIMEOUT.min(front.idle_timeout());
