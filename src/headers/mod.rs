@@ -121,6 +121,14 @@ impl Headers {
         }
     }
 
+    /// Gives back memory that is at hand for more, for texts that are kept long.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(block) = &mut self.0 {
+            block.text.shrink_to_fit();
+            block.fields.shrink_to_fit();
+        }
+    }
+
     /// What `span` covers.
     pub(crate) fn text(&self, span: Span) -> &[u8] {
         let text = self.0.as_deref().map_or(&[][..], |block| &block.text);

@@ -180,6 +180,8 @@ impl Exchange {
             None => Kind::Ws,
             Some(_) => Kind::Wss,
         };
+        // It may be kept for days, and in the memory of a large head.
+        self.texts.shrink();
     }
 
     /// Whether anybody will read this record.

@@ -19,9 +19,9 @@ use crate::message::Exchange;
 use crate::model::{self, AccessLogFormat, AccessLogSink, LoadBalancerName};
 use crate::worker;
 
-/// Bytes of one worker's lines that wait for the disk: about 8,000 of common length, a tenth of a second at full speed.
-/// The line that goes past it is the last one taken.
-const WAITING_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of lines that wait for the disk, of all workers: about 16,000 of common length, a tenth of a second of two workers
+/// at full speed. Each has an equal part, and the line that goes past it is the last one taken.
+const WAITING_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes of one worker's lines with which the writer begins early.
 const BATCH_SIZE: usize = 256 * 1024;
@@ -85,6 +85,8 @@ impl AccessLog {
 #[derive(Debug)]
 struct Queue {
     gathered: Arc<[Share]>,
+    /// Bytes of one worker's lines that may wait.
+    waiting_max: usize,
     dropped: Counter,
     /// Wakes a writer that has nothing to do.
     begun: SyncSender<()>,
@@ -128,6 +130,7 @@ fn queue(workers: usize, dropped: Counter) -> (Queue, Waiting) {
     // A bell that was rung and not heard need not be rung again.
     let ((begin, begun), (hurry, enough)) = (sync_channel(1), sync_channel(1));
     let queue = Queue {
+        waiting_max: (WAITING_MAX / gathered.len()).max(2 * BATCH_SIZE),
         gathered: Arc::clone(&gathered),
         dropped: dropped.clone(),
         begun: begin,
@@ -147,7 +150,7 @@ impl Queue {
     fn push(&self, append: impl FnOnce(&mut Vec<u8>, &mut Second)) {
         let mut lines = self.gathered[worker::index() % self.gathered.len()].lines();
         let before = lines.text.len();
-        if before >= WAITING_MAX {
+        if before >= self.waiting_max {
             return self.dropped.increment(1);
         }
         let Lines {
