@@ -53,10 +53,10 @@ impl AccessLog {
         workers: usize,
         dropped: Counter,
     ) -> io::Result<(Self, Writer)> {
-        let sink = match &settings.sink {
-            AccessLogSink::Stdout => Sink::Stdout,
-            AccessLogSink::File(path) => Sink::File(LogFile::open(path)?),
-        };
+        let sink = Sink::new(match &settings.sink {
+            AccessLogSink::Stdout => Place::Stdout,
+            AccessLogSink::File(path) => Place::File(LogFile::open(path)?),
+        });
         let (queue, waiting) = queue(workers, dropped);
         let log = Self(Arc::new(Inner {
             format: settings.format,
@@ -113,7 +113,6 @@ struct Share(Mutex<Lines>);
 #[derive(Debug, Default)]
 struct Lines {
     text: Vec<u8>,
-    count: u64,
     /// Of the line that was last.
     second: Second,
 }
@@ -153,13 +152,8 @@ impl Queue {
         if before >= self.waiting_max {
             return self.dropped.increment(1);
         }
-        let Lines {
-            text,
-            count,
-            second,
-        } = &mut *lines;
+        let Lines { text, second } = &mut *lines;
         append(text, second);
-        *count += 1;
         let after = text.len();
         drop(lines);
         // Rung by one line in hundreds. A full bell is heard, and nobody is there to hear it once the writer is gone.
@@ -182,17 +176,13 @@ impl Waiting {
         More::MayCome
     }
 
-    /// Takes what waits, worker by worker: hands on text and number of lines.
-    fn take_all(&self, batch: &mut Vec<u8>, mut hand_on: impl FnMut(&[u8], u64)) {
+    /// Takes what waits, worker by worker: hands on their text.
+    fn take_all(&self, batch: &mut Vec<u8>, mut hand_on: impl FnMut(&[u8])) {
         for share in &*self.gathered {
             batch.clear();
-            let count = {
-                let mut lines = share.lines();
-                mem::swap(&mut lines.text, batch);
-                mem::take(&mut lines.count)
-            };
-            if count > 0 {
-                hand_on(batch, count);
+            mem::swap(&mut share.lines().text, batch);
+            if !batch.is_empty() {
+                hand_on(batch);
             }
             // What a slow disk let grow shall not stay.
             if batch.capacity() > 2 * BATCH_SIZE {
@@ -254,11 +244,11 @@ fn write_batches(waiting: &Waiting, sink: &mut Sink) {
     let mut health = Health::Writing;
     loop {
         let more = waiting.gather();
-        waiting.take_all(&mut batch, |lines, count| {
-            let outcome = sink.write(lines);
-            if outcome.is_err() {
+        waiting.take_all(&mut batch, |lines| {
+            let outcome = sink.write(lines).map_err(|Lost { count, error }| {
                 waiting.dropped.increment(count);
-            }
+                error
+            });
             health = health.after(outcome);
         });
         if more == More::No {
@@ -290,22 +280,74 @@ impl Health {
     }
 }
 
-enum Sink {
+/// Where lines go, and how far they got.
+struct Sink {
+    place: Place,
+    /// Whether the last thing written is half a line, since the disk was full then.
+    torn: bool,
+}
+
+enum Place {
     Stdout,
     File(LogFile),
 }
 
+/// Lines that could not be written, and why.
+#[derive(Debug)]
+struct Lost {
+    count: u64,
+    error: io::Error,
+}
+
 impl Sink {
-    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => {
+    fn new(place: Place) -> Self {
+        Self { place, torn: false }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+        match &mut self.place {
+            Place::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(batch)?;
-                stdout.flush()
+                write_lines(&mut stdout, &mut self.torn, lines)
             }
-            Self::File(file) => file.write(batch),
+            Place::File(file) => match file.at_its_path() {
+                Ok(file) => write_lines(file, &mut self.torn, lines),
+                Err(error) => Err(Lost::all(lines, error)),
+            },
         }
     }
+}
+
+impl Lost {
+    fn all(lines: &[u8], error: io::Error) -> Self {
+        let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+        Self { count, error }
+    }
+}
+
+/// Writes whole lines as far as it goes. Half a line that an earlier failure left is ended first, and was counted then.
+fn write_lines(out: &mut impl Write, torn: &mut bool, lines: &[u8]) -> Result<(), Lost> {
+    let mut rest = lines;
+    let mut write = || {
+        if *torn {
+            out.write_all(b"\n")?;
+            *torn = false;
+        }
+        while !rest.is_empty() {
+            match out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        out.flush()
+    };
+    write().map_err(|error| {
+        let written = &lines[..lines.len() - rest.len()];
+        *torn |= written.last().is_some_and(|&byte| byte != b'\n');
+        Lost::all(rest, error)
+    })
 }
 
 /// A file that stays at its path when somebody moves it away, so that `logrotate` needs no signal.
@@ -323,11 +365,12 @@ impl LogFile {
         })
     }
 
-    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+    /// The file that is there now, or a new one.
+    fn at_its_path(&mut self) -> io::Result<&mut File> {
         if !self.is_at_its_path()? {
             *self = Self::open(&self.path)?;
         }
-        self.file.write_all(batch)
+        Ok(&mut self.file)
     }
 
     fn is_at_its_path(&self) -> io::Result<bool> {
@@ -443,11 +486,50 @@ mod tests {
         let path = folder.path().join("access.log");
         let rotated = folder.path().join("access.log.1");
         let mut file = LogFile::open(&path).unwrap();
-        file.write(b"first\n").unwrap();
+        file.at_its_path().unwrap().write_all(b"first\n").unwrap();
         fs::rename(&path, &rotated).unwrap();
-        file.write(b"second\n").unwrap();
+        file.at_its_path().unwrap().write_all(b"second\n").unwrap();
         assert_eq!(fs::read(&rotated).unwrap(), b"first\n");
         assert_eq!(fs::read(&path).unwrap(), b"second\n");
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.written.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_what_it_cannot_take_and_no_line_is_joined_to_half_of_another() {
+        let mut disk = Disk {
+            written: Vec::new(),
+            room: 9,
+        };
+        let mut torn = false;
+        let lost = write_lines(&mut disk, &mut torn, b"first\nsecond\nthird\n").unwrap_err();
+        assert_eq!((lost.count, torn), (2, true));
+        let lost = write_lines(&mut disk, &mut torn, b"fourth\n").unwrap_err();
+        assert_eq!((lost.count, torn), (1, true));
+        disk.room = 100;
+        write_lines(&mut disk, &mut torn, b"fifth\n").unwrap();
+        assert_eq!(disk.written, b"first\nsec\nfifth\n");
+        assert!(!torn);
     }
 
     fn say(queue: &Queue, line: &[u8]) {
@@ -465,11 +547,8 @@ mod tests {
 
         // What is taken makes room again.
         let mut taken = 0;
-        waiting.take_all(&mut Vec::new(), |lines, count| {
-            assert_eq!(lines.len() as u64, count * LINE_SIZE as u64);
-            taken += count;
-        });
-        assert_eq!(taken, fits as u64);
+        waiting.take_all(&mut Vec::new(), |lines| taken += lines.len());
+        assert_eq!(taken, fits * LINE_SIZE);
         say(&queue, &[b'x'; LINE_SIZE]);
         assert_eq!(count.load(Ordering::Relaxed), 3);
     }
@@ -489,7 +568,7 @@ mod tests {
         assert_eq!(rung(&waiting), (false, true));
         say(&queue, b"three\n");
         assert_eq!(rung(&waiting), (false, false));
-        waiting.take_all(&mut Vec::new(), |_, _| ());
+        waiting.take_all(&mut Vec::new(), |_| ());
         say(&queue, b"four\n");
         assert_eq!(rung(&waiting), (true, false));
     }
@@ -517,7 +596,7 @@ mod tests {
         say(&queue, b"two\n");
         drop(queue);
         // Writing to a full disk fails with ENOSPC.
-        let mut sink = Sink::File(LogFile::open(Path::new("/dev/full")).unwrap());
+        let mut sink = Sink::new(Place::File(LogFile::open(Path::new("/dev/full")).unwrap()));
         write_batches(&waiting, &mut sink);
         assert_eq!(count.load(Ordering::Relaxed), 2);
     }
