@@ -185,6 +185,10 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // TLS writes a list of records, and mostly one; the system takes that with less ado than a list.
+        if let [piece] = pieces {
+            return self.poll_write(cx, piece);
+        }
         let most = pieces.iter().map(|piece| piece.len()).sum();
         let send = || rustix::io::writev(&self.tcp, pieces);
         self.poll_call(cx, Interest::WRITABLE, most, send)
