@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use crate::action::Actions;
 use crate::message::headers::Forwarding;
 use crate::message::{Action, Exchange};
+use crate::model::DesyncMitigationMode;
 use crate::rule::Rules;
 use crate::target::stickiness::Keys;
 use crate::telemetry::{AccessLog, ListenerMetrics};
@@ -52,6 +53,7 @@ impl Snapshot {
 pub(crate) struct Listener {
     pub(crate) rules: Rules<Actions>,
     pub(crate) forwarding: Forwarding,
+    pub(crate) desync_mitigation_mode: DesyncMitigationMode,
     /// `None` on HTTP listeners.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Seal and open stickiness cookies. They are replaced without a new generation.
@@ -84,6 +86,7 @@ impl Ledger {
             .received_bytes
             .increment(exchange.received_bytes);
         self.metrics.sent_bytes.increment(exchange.sent_bytes);
+        self.metrics.count_class(exchange.desync.class());
         if let (Some(status), None) = (exchange.elb_status, exchange.target_status) {
             self.metrics.count_elb_response(status);
         }

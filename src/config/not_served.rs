@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::check::Findings;
 use super::field_path::FieldPath;
-use crate::model::{
-    Algorithm, Config, DesyncMitigationMode, ProtocolVersion, TargetGroup, Transform,
-};
+use crate::model::{Algorithm, Config, ProtocolVersion, TargetGroup, Transform};
 
 /// Things of ELBv2 that the format has no field for; whoever writes one reads that, and not "unknown field".
 pub(super) const FIELDS: &[&str] = &[
@@ -22,16 +20,6 @@ pub(super) const FIELDS: &[&str] = &[
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let root = FieldPath::root();
-    let mode = config.load_balancer.desync_mitigation_mode;
-    if mode != DesyncMitigationMode::Defensive {
-        let path = root.field("load_balancer").field("desync_mitigation_mode");
-        refuse(
-            findings,
-            &path,
-            &format!("desync mitigation mode '{mode}'"),
-            "write 'defensive', the default",
-        );
-    }
     for (index, listener) in config.listeners.iter().enumerate() {
         let path = root.field("listeners").index(index);
         for (index, rule) in listener.rules.iter().enumerate() {

@@ -215,6 +215,7 @@ impl Controller {
                     let running = Listener {
                         rules: Rules::build(listener, |actions| Actions::build(actions, group)),
                         forwarding: Forwarding::build(&config.load_balancer, port),
+                        desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
                         tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
                         cookie_keys: self.cookie_keys.in_use(),
                         idle_timeout: config.load_balancer.idle_timeout,

@@ -58,6 +58,7 @@ mod tests {
                 Actions::build(actions, |_| unreachable!())
             }),
             forwarding: Forwarding::build(&config.load_balancer, 80),
+            desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
             tls: None,
             cookie_keys: Arc::new(ArcSwap::from_pointee(keys)),
             idle_timeout: config.load_balancer.idle_timeout,

@@ -148,6 +148,7 @@ pub fn arrive(bytes: &[u8]) -> Arrived {
         headers: head.headers,
         body: Body::Empty,
         upgrade: head.upgrade,
+        connections: head.persistence,
     })
 }
 

@@ -20,7 +20,8 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    /// The framing of a request (RFC 9112 §6.3). Anything two readers might read differently is refused.
+    /// The framing of a request (RFC 9112 §6.3). Where two readers might differ it is refused, or taken as the RFC
+    /// says; `desync` tells whether it was such.
     pub(super) fn of_request(
         method: &Method,
         version: Version,
@@ -30,22 +31,23 @@ impl Framing {
         if !headers.has_any(FRAMING) {
             return Ok(Self::Empty);
         }
-        let length = content_length(headers)?;
+        let length = content_length(headers, Repeated::Agreeing)?;
         let coding = transfer_coding(headers)?;
         match (coding, length) {
             (Coding::None, None | Some(0)) => Ok(Self::Empty),
             (Coding::None, Some(length)) => Ok(Self::Length(length)),
-            (_, Some(_)) => Err(Malformed::Syntax(
-                "there is both a Content-Length and a Transfer-Encoding",
-            )),
-            (_, None) if version == Version::HTTP_10 => {
+            (_, _) if version == Version::HTTP_10 => {
                 Err(Malformed::Syntax("HTTP/1.0 has no Transfer-Encoding"))
             }
-            (_, None) if method == Method::HEAD => {
+            (_, _) if method == Method::HEAD => {
                 Err(Malformed::Syntax("a HEAD request has a Transfer-Encoding"))
             }
             (Coding::Identity, None) => Ok(Self::Empty),
-            (Coding::Chunked, None) => Ok(Self::Chunked),
+            (Coding::Identity, Some(_)) => Err(Malformed::Syntax(
+                "there is both a Content-Length and a Transfer-Encoding",
+            )),
+            // RFC 9112 §6.3, item 3: the coding overrides the length. The length goes no further.
+            (Coding::Chunked, _) => Ok(Self::Chunked),
         }
     }
 
@@ -56,7 +58,7 @@ impl Framing {
         version: Version,
         headers: &Headers,
     ) -> Result<Self, Malformed> {
-        let length = content_length(headers)?;
+        let length = content_length(headers, Repeated::Never)?;
         let coding = transfer_coding(headers)?;
         if coding != Coding::None && version == Version::HTTP_10 {
             return Err(Malformed::Syntax("HTTP/1.0 has no Transfer-Encoding"));
@@ -84,15 +86,30 @@ pub(super) const FRAMING: Names = Names::of(&[Name::ContentLength, Name::Transfe
 /// Responses that end with their head whatever their headers say (RFC 9112 §6.3, item 1).
 const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
 
-/// RFC 9110 §8.6: digits, once. A repeated length is refused even where its values agree.
-fn content_length(headers: &Headers) -> Result<Option<u64>, Malformed> {
+/// Whether a length may be said more than once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeated {
+    Never,
+    /// Where every header says the same.
+    Agreeing,
+}
+
+/// RFC 9110 §8.6: digits. What is said more than once goes on once.
+fn content_length(headers: &Headers, repeated: Repeated) -> Result<Option<u64>, Malformed> {
     let mut values = headers.all(Name::ContentLength);
     let Some(digits) = values.next() else {
         return Ok(None);
     };
-    if values.next().is_some() {
-        return Err(Malformed::Syntax("there is more than one Content-Length"));
+    let length = number(digits)?;
+    for again in values {
+        if repeated == Repeated::Never || number(again)? != length {
+            return Err(Malformed::Syntax("there is more than one Content-Length"));
+        }
     }
+    Ok(Some(length))
+}
+
+fn number(digits: &[u8]) -> Result<u64, Malformed> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Malformed::Syntax("the Content-Length is not a number"));
     }
@@ -101,7 +118,6 @@ fn content_length(headers: &Headers) -> Result<Option<u64>, Malformed> {
         .try_fold(0_u64, |sum, digit| {
             sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
         })
-        .map(Some)
         .ok_or(Malformed::Syntax("the Content-Length is past 64 bits"))
 }
 
@@ -203,9 +219,31 @@ mod tests {
         ] {
             assert!(request(&[("content-length", value)]).is_err(), "{value:?}");
         }
-        assert!(request(&[("content-length", "5"), ("content-length", "5")]).is_err());
-        assert!(request(&[("content-length", "5"), ("transfer-encoding", "chunked")]).is_err());
+        assert!(request(&[("content-length", "5"), ("content-length", "6")]).is_err());
+        assert!(request(&[("content-length", "5"), ("content-length", "")]).is_err());
+        assert!(request(&[("content-length", "x"), ("transfer-encoding", "chunked")]).is_err());
+        assert!(request(&[("content-length", "5"), ("transfer-encoding", "identity")]).is_err());
         assert!(request(&[("content-length", "0"), ("transfer-encoding", "identity")]).is_err());
+    }
+
+    #[test]
+    fn what_is_said_twice_is_taken_as_the_rfc_says() {
+        assert_eq!(
+            request(&[("content-length", "5"), ("content-length", "05")]),
+            Ok(Framing::Length(5))
+        );
+        assert_eq!(
+            request(&[("content-length", "5"), ("transfer-encoding", "chunked")]),
+            Ok(Framing::Chunked)
+        );
+        assert!(
+            response(
+                Method::GET,
+                200,
+                &[("content-length", "5"), ("content-length", "5")]
+            )
+            .is_err()
+        );
     }
 
     #[test]

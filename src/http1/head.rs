@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::{Method, Version};
 use memchr::{memchr, memchr_iter};
 
+use super::desync::{self, Verdict};
 use super::fields::{find_below, length_of_token, letters_digits_and, line_end, read_fields};
 use super::{Framing, HEADER_MAX, Malformed, REQUEST_HEAD_MAX, REQUEST_LINE_MAX, Upgrade};
 use crate::headers::{Headers, Name, Span};
@@ -21,6 +22,8 @@ pub(crate) struct RequestHead {
     pub(crate) headers: Headers,
     /// How long the body is.
     pub(crate) framing: Framing,
+    /// Whether others might find another end of it.
+    pub(crate) verdict: Verdict,
     /// Whether the client allows another request on this connection (RFC 9112 §9.3).
     pub(crate) persistence: Persistence,
     /// Whether the client waits before it sends the body (RFC 9110 §10.1.1).
@@ -89,7 +92,11 @@ fn read_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, Malformed>
     let head = RequestHead {
         authority: check_host(version, &headers, named)?,
         framing,
-        persistence: persistence(version, &headers),
+        verdict: desync::of_head(&method, version, &headers),
+        persistence: match is_framed_twice(&headers) {
+            true => Persistence::Close,
+            false => persistence(version, &headers),
+        },
         expectation: expectation(version, &headers)?,
         upgrade: match headers.has(Name::Upgrade) {
             true => Upgrade::of_request(&method, version, &headers, framing),
@@ -151,6 +158,12 @@ fn read_request_line(bytes: &[u8]) -> Result<Option<RequestLine>, Malformed> {
         version,
         end,
     }))
+}
+
+/// RFC 9112 §6.1: after a request with both headers the connection ends, since whoever passed it on may have read the
+/// other one.
+fn is_framed_twice(headers: &Headers) -> bool {
+    headers.has(Name::TransferEncoding) && headers.has(Name::ContentLength)
 }
 
 /// Whether the third word of the request line is a version of HTTP, if one that is not served. Where it is anything
@@ -448,14 +461,28 @@ mod tests {
             "a: b\u{1}\r\n",
             "a\u{e9}: b\r\n",
             "Host: b\r\n",
-            "Content-Length: 1\r\nContent-Length: 1\r\n",
-            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\nContent-Length: 2\r\n",
+            "Content-Length: x\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: identity\r\nContent-Length: 1\r\n",
             "Transfer-Encoding: \u{b}chunked\r\n",
             "Transfer-Encoding : chunked\r\n",
             "Expect: 100-continuez\r\n",
         ] {
             assert!(with(lines).is_err(), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_with_a_request_that_is_framed_twice() {
+        for lines in [
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+        ] {
+            let head = with(lines).unwrap().unwrap().0;
+            assert_eq!(
+                (head.framing, head.persistence),
+                (Framing::Chunked, Persistence::Close)
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod chunked;
 mod connection;
+pub(crate) mod desync;
 mod encode;
 mod fields;
 mod framing;

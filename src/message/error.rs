@@ -14,6 +14,8 @@ pub(crate) enum Error {
     /// The text says what is wrong with it.
     #[error("malformed request: {0}")]
     MalformedRequest(&'static str),
+    #[error("refused by the desync mitigation mode")]
+    Desync,
     #[error("no Host in an HTTP/1.1 request")]
     MissingHost,
     /// The client went away in the middle of its own body.
@@ -165,6 +167,7 @@ impl Error {
         use ClientConnection::{Close, KeepAlive};
         let (status, blame, reason, connection) = match self {
             Self::MalformedRequest(_) => (400, Client, "malformed_request", Close),
+            Self::Desync => (400, Client, "desync", Close),
             Self::MissingHost => (400, Client, "missing_host", Close),
             Self::BodyIncomplete => (400, Client, "body_incomplete", Close),
             // What follows CONNECT is not HTTP.
@@ -279,8 +282,9 @@ pub(crate) fn reason_phrase(status: StatusCode) -> &'static str {
 mod tests {
     use super::*;
 
-    const EVERY: [Error; 28] = [
+    const EVERY: [Error; 29] = [
         Error::MalformedRequest("test"),
+        Error::Desync,
         Error::MissingHost,
         Error::BodyIncomplete,
         Error::MethodNotAllowed,

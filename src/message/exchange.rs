@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 
 use super::{Client, Request};
 use crate::headers::{Headers, Name, Span};
+use crate::http1::desync::Verdict;
 use crate::worker;
 
 /// One request and its answer. Ends in the access log, if there is one.
@@ -50,6 +51,8 @@ pub(crate) struct Exchange {
     pub(crate) redirect_url: Option<Box<[u8]>>,
     /// One of ALB's `error_reason` words.
     pub(crate) error_reason: Option<&'static str>,
+    /// ALB's classification.
+    pub(crate) desync: Verdict,
     /// What the spans above cover. There are no headers in it; it serves because a worker has its memory at hand.
     texts: Headers,
 }
@@ -138,6 +141,7 @@ impl Exchange {
             sent_bytes: 0,
             redirect_url: None,
             error_reason: None,
+            desync: Verdict::COMPLIANT,
             texts: Headers::default(),
         }
     }

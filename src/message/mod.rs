@@ -22,7 +22,7 @@ use http::{Method, StatusCode, Version};
 use memchr::memchr;
 
 use crate::headers::{Headers, Span};
-use crate::http1::Upgrade;
+use crate::http1::{Persistence, Upgrade};
 
 /// A request on its way from a client to a target.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) body: Body,
     /// The protocol that the client would rather speak with the target.
     pub(crate) upgrade: Option<Upgrade>,
+    /// Whether the connections that it came by and goes by may carry others after it.
+    pub(crate) connections: Persistence,
 }
 
 impl Request {
@@ -115,6 +117,7 @@ impl Request {
             headers,
             body: Body::Empty,
             upgrade: None,
+            connections: Persistence::KeepAlive,
         }
     }
 

@@ -33,7 +33,7 @@ async fn answer(
     exchange: &mut Exchange,
     alarm: &Alarm,
 ) -> Result<Response, Error> {
-    admit::admit(request)?;
+    admit::admit(request, listener.desync_mitigation_mode, exchange)?;
     let matched = listener.rules.find(request, client);
     exchange.rule = match matched.priority {
         0 => MatchedRule::Default,

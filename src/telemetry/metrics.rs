@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::tally::{Tallies, Tally};
+use crate::http1::desync::Class;
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
 /// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
@@ -40,6 +41,9 @@ pub(crate) struct ListenerMetrics {
     pub(crate) sent_bytes: Tally,
     pub(crate) fixed_responses: Tally,
     pub(crate) redirects: Tally,
+    acceptable: Tally,
+    ambiguous: Tally,
+    severe: Tally,
     elb_3xx: Tally,
     elb_4xx: Tally,
     elb_5xx: Tally,
@@ -126,6 +130,8 @@ impl Metrics {
         let counter = |name| self.tally(name, labels());
         let elb = |class| self.tally(ELB_RESPONSES, with(labels(), "class", class));
         let elb_error = |code| self.tally(ELB_ERRORS, with(labels(), "code", code));
+        let noncompliant =
+            |class: Class| self.tally(NONCOMPLIANT, with(labels(), "class", class.as_str()));
         let bytes = |direction| self.tally(PROCESSED_BYTES, with(labels(), "direction", direction));
         ListenerMetrics {
             connections_total: counter(CONNECTIONS_TOTAL),
@@ -136,6 +142,9 @@ impl Metrics {
             sent_bytes: bytes("sent"),
             fixed_responses: counter(FIXED_RESPONSES),
             redirects: counter(REDIRECTS),
+            acceptable: noncompliant(Class::Acceptable),
+            ambiguous: noncompliant(Class::Ambiguous),
+            severe: noncompliant(Class::Severe),
             elb_3xx: elb("3xx"),
             elb_4xx: elb("4xx"),
             elb_5xx: elb("5xx"),
@@ -244,6 +253,16 @@ impl ReloadMetrics {
 }
 
 impl ListenerMetrics {
+    /// Counts a request that is not compliant.
+    pub(crate) fn count_class(&self, class: Class) {
+        match class {
+            Class::Compliant => {}
+            Class::Acceptable => self.acceptable.increment(1),
+            Class::Ambiguous => self.ambiguous.increment(1),
+            Class::Severe => self.severe.increment(1),
+        }
+    }
+
     /// Counts an answer that albedo made itself.
     pub(crate) fn count_elb_response(&self, status: StatusCode) {
         match status.as_u16() {
@@ -301,6 +320,10 @@ const REQUESTS: Metric = Metric {
 const PROCESSED_BYTES: Metric = Metric {
     name: "albedo_processed_bytes_total",
     help: "Bytes from and to clients, heads included (CloudWatch: ProcessedBytes)",
+};
+const NONCOMPLIANT: Metric = Metric {
+    name: "albedo_noncompliant_requests_total",
+    help: "Requests that are not RFC-compliant, by class, whatever became of them (CloudWatch: DesyncMitigationMode_NonCompliant_Request_Count)",
 };
 const ELB_RESPONSES: Metric = Metric {
     name: "albedo_elb_responses_total",
@@ -371,11 +394,12 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 14] = [
+const COUNTERS: [Metric; 15] = [
     CONNECTIONS_TOTAL,
     CLIENT_TLS_ERRORS,
     REQUESTS,
     PROCESSED_BYTES,
+    NONCOMPLIANT,
     ELB_RESPONSES,
     ELB_ERRORS,
     FIXED_RESPONSES,

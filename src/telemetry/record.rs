@@ -11,6 +11,7 @@ use http::{StatusCode, Version};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::http1::desync::Reason;
 use crate::message::headers::write_address;
 use crate::message::{Asked, ConnectionId, Exchange, MatchedRule};
 use crate::model::{LoadBalancerName, TargetGroupName};
@@ -86,8 +87,8 @@ pub(crate) fn append_alb(
     line.extend_from_within(target);
     line.push(b'"');
     or_dash_quoted(line, target_status.map(StatusCode::as_str));
-    // Desync class and its reason: no request is classified yet.
-    word(line, r#""-" "-""#);
+    or_dash_quoted(line, classification(exchange));
+    or_dash_quoted(line, exchange.desync.reason().map(Reason::as_str));
     bytes(line, &tid(exchange.connection));
     // Host, URI and status of a rewrite: no transform is served yet.
     word(line, r#""-" "-" "-""#);
@@ -141,6 +142,8 @@ pub(crate) fn append_json(
             .as_deref()
             .map(String::from_utf8_lossy),
         error_reason: exchange.error_reason,
+        classification: classification(exchange),
+        classification_reason: exchange.desync.reason().map(Reason::as_str),
         conn_trace_id: ascii(&connection),
     };
     // Memory takes every byte, and no field refuses to be written.
@@ -177,6 +180,8 @@ struct Json<'a> {
     actions_executed: Option<&'static str>,
     redirect_url: Option<Cow<'a, str>>,
     error_reason: Option<&'static str>,
+    classification: Option<&'static str>,
+    classification_reason: Option<&'static str>,
     conn_trace_id: &'a str,
 }
 
@@ -353,6 +358,12 @@ fn is_plain(bytes: &[u8]) -> bool {
     found & (EACH << 7) == 0
 }
 
+/// What is compliant is not told.
+fn classification(exchange: &Exchange) -> Option<&'static str> {
+    let reason = exchange.desync.reason()?;
+    Some(reason.class().as_str())
+}
+
 fn user_agent(exchange: &Exchange) -> Option<&[u8]> {
     let value = exchange.text(exchange.asked.as_ref()?.user_agent?);
     Some(&value[..value.len().min(USER_AGENT_MAX)])
@@ -474,6 +485,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::http1::desync;
     use crate::message::{Action, Kind, Request, TlsFacts};
 
     /// The fields of ALB's documentation, in its order.
@@ -685,6 +697,16 @@ mod tests {
         assert_eq!(field(&exchange, "matched_rule_priority"), "-");
         assert_eq!(field(&exchange, "actions_executed"), "-");
         assert_eq!(fields(&exchange).len(), FIELDS.len());
+    }
+
+    #[test]
+    fn a_doubtful_request_has_its_class_and_reason() {
+        let mut exchange = forwarded();
+        assert_eq!(field(&exchange, "classification"), "-");
+        assert_eq!(field(&exchange, "classification_reason"), "-");
+        exchange.desync = desync::of_bytes(b"GET / HTTP/1.1\r\n: x\r\n\r\n");
+        assert_eq!(field(&exchange, "classification"), "Ambiguous");
+        assert_eq!(field(&exchange, "classification_reason"), "EmptyHeader");
     }
 
     #[test]

@@ -103,7 +103,7 @@ async fn exchange(
                 Some(protocol) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                     switched(Upgraded::new(connection, protocol), head)
                 }
-                _ => response(connection, home, head, state),
+                _ => response(connection, home, request, head, state),
             };
             return Ok(Answer {
                 response,
@@ -137,12 +137,14 @@ async fn exchange(
 fn response(
     connection: Rc<Connection>,
     home: &Rc<Home>,
+    request: &Request,
     head: ResponseHead,
     state: State,
 ) -> Response {
     // RFC 9112 §9.3: a connection whose request has not ended cannot carry another.
     let reusable = matches!(state, State::Bodiless | State::Uploaded)
-        && head.persistence == Persistence::KeepAlive;
+        && head.persistence == Persistence::KeepAlive
+        && request.connections == Persistence::KeepAlive;
     let upload = match state {
         State::Uploading(upload) => Some(upload),
         State::Fresh | State::Bodiless | State::Uploaded | State::CutShort(_) => None,

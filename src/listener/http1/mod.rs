@@ -17,6 +17,7 @@ use http::Version;
 use super::connection::Front;
 use crate::action::Tunnel;
 use crate::headers::Name;
+use crate::http1::desync::{self, Verdict};
 use crate::http1::{
     Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, parse_request,
 };
@@ -53,7 +54,7 @@ pub(super) async fn serve(connection: Rc<Connection>, front: Rc<Front>) {
         let before = Counts::of(&connection);
         let said = match read_head(&connection, &front).await {
             Next::Request(head) => Ok(head),
-            Next::Refused(error) => Err(error),
+            Next::Refused(refusal) => Err(refusal),
             Next::End => break,
         };
         // What an exchange takes is not part of this future: it is large, and most connections wait.
@@ -85,7 +86,13 @@ struct Heard {
     front: Rc<Front>,
     before: Counts,
     /// A request, or what is wrong with bytes that are none.
-    said: Result<RequestHead, message::Error>,
+    said: Result<RequestHead, Refusal>,
+}
+
+/// Why bytes are no request that is served, and what ALB would say of them.
+struct Refusal {
+    error: message::Error,
+    verdict: Verdict,
 }
 
 /// Answers whatever is put on a desk, one after the other.
@@ -99,8 +106,8 @@ async fn work(tray: Rc<Tray>) -> Infallible {
         } = poll_fn(|_| tray.poll_next()).await;
         let after = match said {
             Ok(head) => exchange(&connection, &front, head, before).await,
-            Err(error) => {
-                refuse(&connection, &front, error, before).await;
+            Err(refusal) => {
+                refuse(&connection, &front, refusal, before).await;
                 After::Linger
             }
         };
@@ -136,7 +143,7 @@ struct Through {
 enum Next {
     Request(RequestHead),
     /// Bytes that are no request, or a request that began and did not go on.
-    Refused(message::Error),
+    Refused(Refusal),
     /// The client left, or is to go.
     End,
 }
@@ -166,7 +173,10 @@ async fn read_head(connection: &Connection, front: &Front) -> Next {
         .alarm
         .race(deadline, |cx| poll_head(connection, cx, &mut reading))
         .await
-        .unwrap_or(Next::Refused(message::Error::RequestTimeout))
+        .unwrap_or(Next::Refused(Refusal {
+            error: message::Error::RequestTimeout,
+            verdict: Verdict::COMPLIANT,
+        }))
 }
 
 /// What the next read is for.
@@ -184,7 +194,7 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
             Ok(None) if bytes == b"\r\n" => (2, Ok(None)),
             Ok(Some((head, length))) => (length, Ok(Some(head))),
             Ok(None) => (0, Ok(None)),
-            Err(malformed) => (0, Err(malformed)),
+            Err(malformed) => (0, Err((malformed, desync::of_bytes(bytes)))),
         };
         let lent = match *reading {
             Reading::Head => connection.poll_lend(cx, take),
@@ -194,13 +204,15 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
             Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(head)),
             Ok(Some(Ok(None))) if connection.has_unread() => *reading = Reading::MoreOfHead,
             Ok(Some(Ok(None))) => *reading = Reading::Head,
-            Ok(Some(Err(malformed))) => {
-                return Poll::Ready(Next::Refused(message::Error::of_request(malformed)));
+            Ok(Some(Err((malformed, verdict)))) => {
+                let error = message::Error::of_request(malformed);
+                return Poll::Ready(Next::Refused(Refusal { error, verdict }));
             }
             Ok(None) if *reading == Reading::MoreOfHead => {
-                return Poll::Ready(Next::Refused(message::Error::of_request(
-                    Malformed::Syntax("the head ends early"),
-                )));
+                let malformed = Malformed::Syntax("the head ends early");
+                let error = message::Error::of_request(malformed);
+                let verdict = Verdict::COMPLIANT;
+                return Poll::Ready(Next::Refused(Refusal { error, verdict }));
             }
             Ok(None) | Err(_) => return Poll::Ready(Next::End),
         }
@@ -215,9 +227,11 @@ async fn exchange(
     before: Counts,
 ) -> After {
     let alarm = &front.alarm;
-    let (mut request, asked) = request(connection, head);
+    let verdict = head.verdict;
+    let (mut request, mut asked) = request(connection, head);
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
+    exchange.desync = verdict;
     if listener.ledger.access_log.is_some() {
         exchange.asked(&request);
     }
@@ -245,6 +259,9 @@ async fn exchange(
         )),
         answer => answer.flatten(),
     };
+    if request.connections == Persistence::Close {
+        asked.persistence = Persistence::Close;
+    }
     // What is left of the body goes back to the connection, which then knows whether it can go on.
     drop(request);
     let outcome = match answer {
@@ -337,6 +354,7 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         persistence,
         expectation,
         upgrade,
+        verdict: _,
     } = head;
     let body =
         Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
@@ -354,6 +372,7 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         headers,
         body,
         upgrade,
+        connections: Persistence::KeepAlive,
     };
     (request, asked)
 }
@@ -468,9 +487,11 @@ async fn discard(connection: &Rc<Connection>, alarm: &Alarm) -> After {
 }
 
 /// Answers bytes that are no request.
-async fn refuse(connection: &Connection, front: &Front, error: message::Error, before: Counts) {
+async fn refuse(connection: &Connection, front: &Front, refusal: Refusal, before: Counts) {
+    let Refusal { error, verdict } = refusal;
     let listener = front.listener();
     let mut exchange = front.begin(kind(&front.client), &listener);
+    exchange.desync = verdict;
     let response = proxy::refuse(error, message::Answer::Whole, &mut exchange);
     let asked = Asked {
         answer: message::Answer::Whole,

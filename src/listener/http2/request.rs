@@ -64,6 +64,7 @@ pub(super) fn read(
         version: Version::HTTP_2,
         headers,
         upgrade,
+        connections: crate::http1::Persistence::KeepAlive,
         body,
     })
 }

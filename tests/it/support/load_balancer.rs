@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use albedo::app::{self, Running, Status};
 use albedo::config;
-use albedo::model::Config;
+use albedo::model::{AdminAddress, Config};
 use tokio::net::TcpListener;
 
 use super::{Client, within};
@@ -92,6 +92,21 @@ impl LoadBalancer {
 
     pub(crate) fn port(&self) -> u16 {
         self.running.listeners()[0].port()
+    }
+
+    /// The value of a metric's series that has this label, as the admin address tells it.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> String {
+        let AdminAddress::Tcp(address) = self.running.admin() else {
+            panic!("not on TCP")
+        };
+        let mut door = Client::connect(*address).await;
+        door.send(format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+            .await;
+        let response = door.response().await;
+        let series = |line: &&str| line.starts_with(name) && line.contains(label);
+        let line = response.text().lines().find(series);
+        let line = line.unwrap_or_else(|| panic!("no {name} with {label}"));
+        line.rsplit_once(' ').unwrap().1.to_owned()
     }
 
     pub(crate) fn status(&self) -> Status {
