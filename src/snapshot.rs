@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use crate::action::Actions;
 use crate::message::headers::Forwarding;
 use crate::message::{Action, Exchange};
-use crate::model::DesyncMitigationMode;
+use crate::model::{DesyncMitigationMode, Limits};
 use crate::rule::Rules;
 use crate::target::stickiness::Keys;
 use crate::telemetry::{AccessLog, ListenerMetrics};
@@ -58,6 +58,7 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Seal and open stickiness cookies. They are replaced without a new generation.
     pub(crate) cookie_keys: Arc<ArcSwap<Keys>>,
+    pub(crate) limits: Limits,
     pub(crate) idle_timeout: Duration,
     pub(crate) client_keep_alive: Duration,
     pub(crate) ledger: Arc<Ledger>,
@@ -87,6 +88,9 @@ impl Ledger {
             .increment(exchange.received_bytes);
         self.metrics.sent_bytes.increment(exchange.sent_bytes);
         self.metrics.count_class(exchange.desync.class());
+        if let Some(limit) = exchange.limit {
+            self.metrics.count_limit(limit);
+        }
         if let (Some(status), None) = (exchange.elb_status, exchange.target_status) {
             self.metrics.count_elb_response(status);
         }

@@ -67,7 +67,8 @@ impl From<Refused> for Error {
 #[derive(Debug)]
 pub enum Source {
     /// The program that embeds it, which changes it by [`Running::apply`].
-    Program(Config),
+    // Boxed: it is much larger than the other.
+    Program(Box<Config>),
     /// A file, which is read again when it changes.
     File(File),
 }
@@ -96,7 +97,7 @@ struct Admin {
 /// # Errors
 /// When something that the configuration names cannot be used or bound; nothing is left running then.
 pub async fn start(config: Config) -> Result<Running, Error> {
-    start_alone(Source::Program(config)).await
+    start_alone(Source::Program(Box::new(config))).await
 }
 
 /// Starts what a file says, and follows the file from then on: when it or a file that it names changes, it is read
@@ -191,7 +192,7 @@ struct Assembled {
 
 fn assemble(source: Source, mut inheritance: Inheritance) -> Result<Assembled, Error> {
     let (config, file) = match source {
-        Source::Program(config) => (config, None),
+        Source::Program(config) => (*config, None),
         Source::File(mut file) => {
             let (config, warnings) = file.load().map_err(Error::Problems)?;
             warnings.iter().for_each(control::log_problem);

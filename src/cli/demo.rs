@@ -20,7 +20,7 @@ pub(super) fn run(admin: AdminAddress) -> Exit {
     };
     demo.config.admin = admin;
     let config = demo.config.clone();
-    let source = Source::Program(config);
+    let source = Source::Program(Box::new(config));
     exit_of(app::run(source, Origin::terminal(), |running| {
         let text = invitation(&demo.config, &running.listeners(), running.admin());
         // The demo serves whether anybody reads this or not.

@@ -218,6 +218,7 @@ impl Controller {
                         desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
                         tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
                         cookie_keys: self.cookie_keys.in_use(),
+                        limits: config.limits,
                         idle_timeout: config.load_balancer.idle_timeout,
                         client_keep_alive: config.load_balancer.client_keep_alive,
                         ledger: Arc::new(Ledger {

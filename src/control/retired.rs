@@ -61,6 +61,7 @@ mod tests {
             desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
             tls: None,
             cookie_keys: Arc::new(ArcSwap::from_pointee(keys)),
+            limits: config.limits,
             idle_timeout: config.load_balancer.idle_timeout,
             client_keep_alive: config.load_balancer.client_keep_alive,
             ledger: Arc::new(Ledger {

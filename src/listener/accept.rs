@@ -46,7 +46,7 @@ pub(super) async fn run(
         match accepted {
             Ok((tcp, peer)) => {
                 match balance.place() {
-                    Placed::Here(load) => spawn(tcp, peer, &place, &open, load),
+                    Placed::Here(load) => spawn(tcp, peer, &place, &open, &balance, load),
                     Placed::There(worker, load) => {
                         // A socket that cannot leave this event queue is closed with it.
                         if let Ok(tcp) = tcp.into_std() {
@@ -97,7 +97,7 @@ fn take_the_last(
                     .set_nonblocking(true)
                     .and_then(|()| TcpStream::from_std(tcp));
                 if let Ok(tcp) = tcp {
-                    spawn(tcp, peer, place, open, balance.stay());
+                    spawn(tcp, peer, place, open, balance, balance.stay());
                 }
             }
             Err(error) if is_about_the_client(&error) => {}
@@ -107,12 +107,17 @@ fn take_the_last(
 }
 
 /// Serves a connection that another worker accepted.
-pub(super) fn adopt(connection: HandedOver, place: &Rc<Place>, open: &Arc<AtomicUsize>) {
+pub(super) fn adopt(
+    connection: HandedOver,
+    place: &Rc<Place>,
+    open: &Arc<AtomicUsize>,
+    balance: &Balance,
+) {
     let HandedOver {
         tcp, peer, counted, ..
     } = connection;
     if let Ok(tcp) = TcpStream::from_std(tcp) {
-        spawn(tcp, peer, place, open, counted);
+        spawn(tcp, peer, place, open, balance, counted);
     }
 }
 
@@ -121,13 +126,24 @@ fn spawn(
     peer: SocketAddr,
     place: &Rc<Place>,
     open: &Arc<AtomicUsize>,
+    balance: &Balance,
     load: Counted,
 ) {
-    let counted = (Open::count(open, &place.listener().ledger.metrics), load);
-    let socket = Socket::new(tcp);
-    place
-        .drain
-        .spawn(connection::serve(socket, peer, Rc::clone(place), counted));
+    let listener = place.listener();
+    let metrics = &listener.ledger.metrics;
+    let counted = (Open::count(open, metrics), load);
+    let visit = match place.enter(peer, balance.connections(), &listener) {
+        Ok(visit) => visit,
+        Err(limit) => return metrics.count_limit(limit),
+    };
+    let (socket, place_of_one) = (Socket::new(tcp), Rc::clone(place));
+    place.drain.spawn(connection::serve(
+        socket,
+        peer,
+        place_of_one,
+        visit,
+        counted,
+    ));
 }
 
 fn is_about_the_client(error: &io::Error) -> bool {

@@ -93,6 +93,12 @@ impl Balance {
         }
     }
 
+    /// Connections of all workers.
+    pub(super) fn connections(&self) -> usize {
+        let loads = self.workers.iter();
+        loads.map(|peer| peer.load.0.load(Ordering::Relaxed)).sum()
+    }
+
     /// Counts a connection that stays with the worker that accepted it.
     pub(super) fn stay(&self) -> Counted {
         let load = Arc::clone(&self.workers[self.me].load);

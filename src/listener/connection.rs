@@ -16,23 +16,22 @@ use http::StatusCode;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::crowd::{Crowd, Visit};
 use super::http1::{self, Desks};
 use super::http2;
 use crate::drain::Drain;
 use crate::http1::Connection;
-use crate::message::{Client, ConnectionId, Exchange, Kind, Outstanding, TlsFacts, page};
+use crate::message::{Client, ConnectionId, Exchange, Kind, Limit, Outstanding, TlsFacts, page};
 use crate::snapshot::{Listener, ListenerId, Snapshot};
 use crate::tls::{self, Socket, Stream};
 use crate::worker::{self, Alarm};
-
-/// Longest wait for a whole TLS handshake, first byte to last.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One listener on one worker.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) id: ListenerId,
     seen: RefCell<Seen>,
+    crowd: Arc<Crowd>,
     pub(super) drain: Drain,
     desks: Desks,
 }
@@ -63,6 +62,7 @@ impl Place {
     pub(super) fn new(
         id: ListenerId,
         current: Arc<ArcSwap<Snapshot>>,
+        crowd: Arc<Crowd>,
         drain: Drain,
     ) -> Option<Self> {
         let snapshot = current.load_full();
@@ -74,9 +74,22 @@ impl Place {
                 snapshot,
                 listener,
             }),
+            crowd,
             drain,
             desks: Desks::default(),
         })
+    }
+
+    /// Lets a client in, or says which limit does not.
+    pub(super) fn enter(
+        &self,
+        peer: SocketAddr,
+        connections: usize,
+        listener: &Listener,
+    ) -> Result<Visit, Limit> {
+        let limits = &listener.limits;
+        self.crowd
+            .enter(peer.ip(), connections, limits, worker::now())
     }
 
     /// The listener as the newest snapshot has it; one that vanished stays as it was, for those who are still here.
@@ -106,6 +119,7 @@ pub(super) struct Front {
     /// One for all that it waits for in its life.
     pub(super) alarm: Alarm,
     place: Rc<Place>,
+    visit: Visit,
     since: Instant,
 }
 
@@ -120,14 +134,24 @@ impl Front {
         &self.place.desks
     }
 
-    /// A record of the request that begins now; the wall clock is asked only for those who will read it.
+    /// A record of the request that begins now, counted against what its client may ask. The wall clock is asked only
+    /// for those who will read it.
     pub(super) fn begin(&self, kind: Kind, listener: &Listener) -> Exchange {
         let started = worker::refresh_clock();
         let started_at = match listener.ledger.access_log {
             Some(_) => worker::wall_clock(started),
             None => SystemTime::UNIX_EPOCH,
         };
-        Exchange::begin(&self.client, self.id, kind, started, started_at)
+        let mut exchange = Exchange::begin(&self.client, self.id, kind, started, started_at);
+        if !self.visit.may_ask(&listener.limits, started) {
+            exchange.limit = Some(Limit::RequestsPerClient);
+        }
+        exchange
+    }
+
+    /// Longest wait for the rest of a head once its first byte is there.
+    pub(super) fn header_timeout(&self) -> Duration {
+        self.listener().limits.header_timeout
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {
@@ -179,9 +203,10 @@ pub(super) fn serve<C>(
     tcp: Socket,
     peer: SocketAddr,
     place: Rc<Place>,
+    visit: Visit,
     counted: C,
 ) -> impl Future<Output = ()> {
-    let greeting = Box::pin(greet(tcp, peer, place));
+    let greeting = Box::pin(greet(tcp, peer, place, visit));
     async move {
         match greeting.await {
             Greeted::Http1(connection, front) => http1::serve(connection, front).await,
@@ -200,7 +225,7 @@ enum Greeted {
 }
 
 /// Finds out who is there: addresses, and where there is TLS, what its handshake agrees on.
-async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>) -> Greeted {
+async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) -> Greeted {
     // A socket without a local address was reset while it waited.
     let Ok(local) = tcp.local_addr() else {
         return Greeted::Gone;
@@ -216,6 +241,7 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>) -> Greeted {
         id: ConnectionId(fastrand::u128(..).to_ne_bytes()),
         alarm: Alarm::new(),
         place,
+        visit,
         since: worker::now(),
     };
     let Some(config) = &listener.tls else {
@@ -255,23 +281,30 @@ async fn handshake(
     listener: &Listener,
 ) -> Option<Box<TlsStream<Socket>>> {
     let alarm = &front.alarm;
-    let deadline = worker::now() + HANDSHAKE_TIMEOUT;
+    let (limits, metrics) = (&listener.limits, &listener.ledger.metrics);
+    let deadline = front.since + limits.handshake_timeout;
     match alarm
         .race(deadline, |cx| poll_greeting(&tcp, front, cx))
         .await
     {
         Some(Greeting::Tls) => {
+            // Who says nothing is not counted, so that silence keeps nobody out.
+            let Some(_begun) = front.place.crowd.begin_handshake(limits) else {
+                metrics.count_limit(Limit::Handshakes);
+                return None;
+            };
             let mut accept = pin!(TlsAcceptor::from(config).accept(tcp));
-            let outcome = alarm.race(deadline, |cx| accept.as_mut().poll(cx)).await;
-            if let Some(Ok(tls)) = outcome {
-                return Some(Box::new(tls));
+            match alarm.race(deadline, |cx| accept.as_mut().poll(cx)).await {
+                Some(Ok(tls)) => return Some(Box::new(tls)),
+                Some(Err(_)) => {}
+                None => metrics.count_limit(Limit::HandshakeTimeout),
             }
         }
         Some(Greeting::InClear) => answer_in_clear(tcp, front).await,
         Some(Greeting::None) => return None,
-        None => {}
+        None => metrics.count_limit(Limit::HandshakeTimeout),
     }
-    listener.ledger.metrics.tls_errors.increment(1);
+    metrics.tls_errors.increment(1);
     None
 }
 
@@ -326,7 +359,7 @@ pub(super) mod tests {
     /// TLS adds is held in `tls::stream`, HTTP/2 in `http2`, a tunnel in `http1`.
     #[test]
     fn what_every_connection_holds_stays_small() {
-        let future = size_of_future(|(tcp, peer, place)| serve(tcp, peer, place, ()));
+        let future = size_of_future(|(tcp, peer, place, visit)| serve(tcp, peer, place, visit, ()));
         assert!(future <= 384, "the task of a connection has {future} bytes");
         let connection = size_of::<Connection>();
         assert!(connection <= 256, "a connection has {connection} bytes");

@@ -3,6 +3,7 @@
 mod accept;
 mod balance;
 mod connection;
+mod crowd;
 mod http1;
 mod http2;
 mod socket;
@@ -159,6 +160,7 @@ impl Listeners {
         let (commands, received): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::unbounded_channel()).unzip();
         let balances = balance::Balance::of(&commands);
+        let crowd = crowd::Crowd::new();
         let mut listeners = Self {
             workers: Vec::with_capacity(count),
             open: Vec::new(),
@@ -171,8 +173,8 @@ impl Listeners {
         for (index, ((commands, received), balance)) in
             commands.into_iter().zip(received).zip(balances).enumerate()
         {
-            let current = Arc::clone(&current);
-            match worker::start(index, move || run(received, current, balance)) {
+            let (current, crowd) = (Arc::clone(&current), Arc::clone(&crowd));
+            match worker::start(index, move || run(received, current, balance, crowd)) {
                 Ok(thread) => listeners.workers.push(Worker { commands, thread }),
                 Err(error) => {
                     // Workers know each other, so those that run would never find their channel closed.
@@ -463,6 +465,7 @@ async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
     current: Arc<ArcSwap<Snapshot>>,
     balance: balance::Balance,
+    crowd: Arc<crowd::Crowd>,
 ) {
     let mut doors: HashMap<ListenerId, Door> = HashMap::new();
     let mut sweeps = tokio::time::interval(POOL_SWEEP);
@@ -477,8 +480,8 @@ async fn run(
         };
         match command {
             Some(Command::Open { id, connections }) => {
-                let Some(place) = connection::Place::new(id, Arc::clone(&current), Drain::new())
-                else {
+                let (current, crowd) = (Arc::clone(&current), Arc::clone(&crowd));
+                let Some(place) = connection::Place::new(id, current, crowd, Drain::new()) else {
                     continue;
                 };
                 let door = Door {
@@ -504,7 +507,7 @@ async fn run(
             }
             Some(Command::Adopt(connection)) => {
                 if let Some(door) = doors.get(&connection.id) {
-                    accept::adopt(connection, &door.place, &door.connections);
+                    accept::adopt(connection, &door.place, &door.connections, &balance);
                 }
             }
             Some(Command::Close { id }) => {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use super::{Body, Response};
+use super::{Body, Limit, Response};
 use crate::headers::{Headers, Name};
 use crate::http1::Malformed;
 
@@ -27,6 +27,8 @@ pub(crate) enum Error {
     RequestTimeout,
     #[error("client fell silent in the middle of its body")]
     BodyTimeout,
+    #[error("more requests than one client may send")]
+    TooManyRequests,
     #[error("request header too large")]
     HeadTooLarge,
     #[error("request target too long")]
@@ -174,6 +176,7 @@ impl Error {
             Self::MethodNotAllowed => (405, Client, "method_not_allowed", Close),
             Self::RequestTimeout => (408, Client, "request_timeout", Close),
             Self::BodyTimeout => (408, Client, "body_timeout", Close),
+            Self::TooManyRequests => (429, Client, "too_many_requests", KeepAlive),
             Self::HeadTooLarge => (413, Client, "head_too_large", Close),
             Self::UriTooLong => (414, Client, "uri_too_long", Close),
             Self::ClientClosed => (460, Client, "client_closed", Close),
@@ -206,6 +209,18 @@ impl Error {
             blame,
             reason,
             connection,
+        }
+    }
+
+    /// The limit that was reached.
+    pub(crate) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::RequestTimeout => Some(Limit::HeaderTimeout),
+            Self::UriTooLong => Some(Limit::RequestLine),
+            Self::HeadTooLarge => Some(Limit::Headers),
+            Self::TooManyRequests => Some(Limit::RequestsPerClient),
+            Self::BodyTimeout => Some(Limit::BodyTimeout),
+            _ => None,
         }
     }
 
@@ -282,7 +297,8 @@ pub(crate) fn reason_phrase(status: StatusCode) -> &'static str {
 mod tests {
     use super::*;
 
-    const EVERY: [Error; 29] = [
+    const EVERY: [Error; 30] = [
+        Error::TooManyRequests,
         Error::MalformedRequest("test"),
         Error::Desync,
         Error::MissingHost,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode, Version};
 
-use super::{Client, Request};
+use super::{Client, Limit, Request};
 use crate::headers::{Headers, Name, Span};
 use crate::http1::desync::Verdict;
 use crate::worker;
@@ -53,6 +53,8 @@ pub(crate) struct Exchange {
     pub(crate) error_reason: Option<&'static str>,
     /// ALB's classification.
     pub(crate) desync: Verdict,
+    /// Which limit it has reached.
+    pub(crate) limit: Option<Limit>,
     /// What the spans above cover. There are no headers in it; it serves because a worker has its memory at hand.
     texts: Headers,
 }
@@ -142,6 +144,7 @@ impl Exchange {
             redirect_url: None,
             error_reason: None,
             desync: Verdict::COMPLIANT,
+            limit: None,
             texts: Headers::default(),
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod cookie;
 mod error;
 mod exchange;
 pub(crate) mod headers;
+mod limit;
 mod outstanding;
 mod trace_id;
 mod upload;
@@ -15,6 +16,7 @@ pub(crate) use body::{Body, Broken, Duplex, Http2Body, Size};
 pub(crate) use client::{Client, TlsFacts};
 pub(crate) use error::{Answer, ClientConnection, Error, HTML, own_response, page, reason_phrase};
 pub(crate) use exchange::{Action, Asked, ConnectionId, Exchange, Kind, MatchedRule};
+pub(crate) use limit::Limit;
 pub(crate) use outstanding::{Outstanding, OutstandingCount};
 pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push, push_end};
 

@@ -6,6 +6,7 @@ mod condition;
 pub mod duration;
 mod health_check;
 mod invalid;
+mod limits;
 mod listener;
 mod load_balancer;
 mod name;
@@ -24,6 +25,7 @@ pub use condition::{Condition, QueryPattern};
 pub use health_check::{HealthCheck, HealthCheckPort, Matcher};
 pub use invalid::Invalid;
 pub(crate) use invalid::{nearest, quoted};
+pub use limits::{Limits, RequestRate};
 pub use listener::{Certificate, Listener, Pem, Protocol, Secret};
 pub use load_balancer::{
     AccessLog, AccessLogFormat, AccessLogSink, AdminAddress, CookieKeys, DesyncMitigationMode,
@@ -47,6 +49,8 @@ pub struct Config {
     pub workers: Workers,
     /// How it ends when it is told to.
     pub shutdown: Shutdown,
+    /// What clients may take of it.
+    pub limits: Limits,
     /// Attributes that hold for every listener.
     pub load_balancer: LoadBalancer,
     /// The front doors, one for each port.

@@ -4,7 +4,7 @@ use http::{Method, Version};
 
 use crate::http1::desync::{self, Class, Verdict};
 use crate::http1::{FramingHeader, Persistence};
-use crate::message::{Error, Exchange, Request, Size};
+use crate::message::{Error, Exchange, Limit, Request, Size};
 use crate::model::DesyncMitigationMode;
 
 /// Refuses what ALB refuses whatever the rules say.
@@ -13,6 +13,10 @@ pub(super) fn admit(
     mode: DesyncMitigationMode,
     exchange: &mut Exchange,
 ) -> Result<(), Error> {
+    // The listener counted, since it knows the client.
+    if exchange.limit == Some(Limit::RequestsPerClient) {
+        return Err(Error::TooManyRequests);
+    }
     if request.version == Version::HTTP_2 {
         exchange.desync = verdict_downgraded(request);
     }

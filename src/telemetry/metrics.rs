@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use super::tally::{Tallies, Tally};
 use crate::http1::desync::Class;
+use crate::message::Limit;
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
 /// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
@@ -30,7 +31,7 @@ struct Counted {
     told: HashMap<(&'static str, Vec<Label>), (Tally, Counter)>,
 }
 
-/// What one listener counts, by its port. Ports and protocols come from the configuration, so the labels are bounded.
+/// What one listener counts, by its port, and what all of them count together. Ports and protocols come from the configuration, so the labels are bounded.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerMetrics {
     pub(crate) connections_total: Tally,
@@ -41,6 +42,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) sent_bytes: Tally,
     pub(crate) fixed_responses: Tally,
     pub(crate) redirects: Tally,
+    limits: [Tally; Limit::ALL.len()],
     acceptable: Tally,
     ambiguous: Tally,
     severe: Tally,
@@ -130,8 +132,9 @@ impl Metrics {
         let counter = |name| self.tally(name, labels());
         let elb = |class| self.tally(ELB_RESPONSES, with(labels(), "class", class));
         let elb_error = |code| self.tally(ELB_ERRORS, with(labels(), "code", code));
-        let noncompliant =
-            |class: Class| self.tally(NONCOMPLIANT, with(labels(), "class", class.as_str()));
+        // Of the load balancer as a whole.
+        let of_all = |metric, label, value| self.tally(metric, with(Vec::new(), label, value));
+        let noncompliant = |class: Class| of_all(NONCOMPLIANT, "class", class.as_str());
         let bytes = |direction| self.tally(PROCESSED_BYTES, with(labels(), "direction", direction));
         ListenerMetrics {
             connections_total: counter(CONNECTIONS_TOTAL),
@@ -142,6 +145,7 @@ impl Metrics {
             sent_bytes: bytes("sent"),
             fixed_responses: counter(FIXED_RESPONSES),
             redirects: counter(REDIRECTS),
+            limits: Limit::ALL.map(|limit| of_all(LIMITED, "limit", limit.as_str())),
             acceptable: noncompliant(Class::Acceptable),
             ambiguous: noncompliant(Class::Ambiguous),
             severe: noncompliant(Class::Severe),
@@ -253,6 +257,11 @@ impl ReloadMetrics {
 }
 
 impl ListenerMetrics {
+    /// Counts a connection or a request that has reached a limit.
+    pub(crate) fn count_limit(&self, limit: Limit) {
+        self.limits[limit as usize].increment(1);
+    }
+
     /// Counts a request that is not compliant.
     pub(crate) fn count_class(&self, class: Class) {
         match class {
@@ -320,6 +329,10 @@ const REQUESTS: Metric = Metric {
 const PROCESSED_BYTES: Metric = Metric {
     name: "albedo_processed_bytes_total",
     help: "Bytes from and to clients, heads included (CloudWatch: ProcessedBytes)",
+};
+const LIMITED: Metric = Metric {
+    name: "albedo_limited_total",
+    help: "Connections and requests that have reached a limit of clients, by its name (CloudWatch: RejectedConnectionCount for `connections`)",
 };
 const NONCOMPLIANT: Metric = Metric {
     name: "albedo_noncompliant_requests_total",
@@ -394,11 +407,12 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 15] = [
+const COUNTERS: [Metric; 16] = [
     CONNECTIONS_TOTAL,
     CLIENT_TLS_ERRORS,
     REQUESTS,
     PROCESSED_BYTES,
+    LIMITED,
     NONCOMPLIANT,
     ELB_RESPONSES,
     ELB_ERRORS,

@@ -12,6 +12,7 @@ mod differential; // our reading of requests against another parser's
 mod framing; // raw bytes in, raw bytes out
 mod access_log; // what is written down of a request
 mod headers; // what a hop does to headers
+mod limits; // what one client, and all of them, may take
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
 mod websocket; // upgrades, and what goes through them

@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::field_path::FieldPath;
-use crate::model::{AdminAddress, Config, CookieKeys, LoadBalancer, Shutdown, Workers};
+use crate::model::{AdminAddress, Config, CookieKeys, Limits, LoadBalancer, Shutdown, Workers};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let root = FieldPath::root();
@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         config.shutdown.timeout,
         &Shutdown::TIMEOUT,
     );
+    limits(&config.limits, &root.field("limits"), findings);
     let (path, attributes) = (root.field("load_balancer"), &config.load_balancer);
     findings.duration(
         &path.field("idle_timeout"),
@@ -48,4 +49,32 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let path = path.field("cookie_keys").field("rotation");
         findings.duration(&path, rotation, &CookieKeys::ROTATION);
     }
+}
+
+fn limits(limits: &Limits, path: &FieldPath, findings: &mut Findings) {
+    let rate = limits.requests_per_client;
+    let rate_path = path.field("requests_per_client");
+    for (path, count) in [
+        (path.field("connections"), limits.connections),
+        (
+            path.field("connections_per_client"),
+            limits.connections_per_client,
+        ),
+        (
+            rate_path.field("per_second"),
+            rate.map(|rate| rate.per_second),
+        ),
+        (rate_path.field("burst"), rate.map(|rate| rate.burst)),
+        (path.field("handshakes"), limits.handshakes),
+    ] {
+        if let Some(count) = count {
+            findings.number(&path, count.get(), &Limits::COUNT);
+        }
+    }
+    let prefix = path.field("client_ipv6_prefix");
+    findings.number(&prefix, limits.client_ipv6_prefix, &Limits::IPV6_PREFIX);
+    let timeout = path.field("handshake_timeout");
+    findings.duration(&timeout, limits.handshake_timeout, &Limits::TIMEOUT);
+    let timeout = path.field("header_timeout");
+    findings.duration(&timeout, limits.header_timeout, &Limits::TIMEOUT);
 }

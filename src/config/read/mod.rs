@@ -4,6 +4,7 @@
 mod action;
 mod fields;
 mod leaf;
+mod limits;
 mod listener;
 mod load_balancer;
 mod rule;
@@ -144,6 +145,7 @@ impl Reader {
             admin: self.admin(&fields),
             workers: self.leaf(&fields, "workers").unwrap_or_default(),
             shutdown: self.shutdown(&fields),
+            limits: self.limits(&fields),
             load_balancer: self.load_balancer(&fields),
             listeners: self
                 .list(&fields, "listeners")

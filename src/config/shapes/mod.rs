@@ -16,7 +16,7 @@ use super::shape::Keys::Any;
 use super::shape::Kind::{self, Either, Flag, Integer, List, Object, OneOf};
 use super::shape::{Field, Presence, Shape};
 use crate::model::{
-    AccessLogFormat, CookieKeys, DesyncMitigationMode, HealthCheck, LoadBalancer, Protocol,
+    AccessLogFormat, CookieKeys, DesyncMitigationMode, HealthCheck, Limits, LoadBalancer, Protocol,
     Redirect, Shutdown, XffHeaderProcessing,
 };
 
@@ -42,6 +42,7 @@ pub(in crate::config) static CONFIGURATION: Shape = Shape {
             Object(&SHUTDOWN),
             "How it ends when it is told to (SIGTERM).",
         ),
+        optional("limits", Object(&LIMITS), "What clients may take of it."),
         optional(
             "load_balancer",
             Object(&LOAD_BALANCER),
@@ -82,6 +83,73 @@ pub(in crate::config) static SHUTDOWN: Shape = Shape {
             Kind::Duration(Shutdown::TIMEOUT),
             "300s",
             "How long requests in progress may take once nothing new is accepted.",
+        ),
+    ],
+};
+
+/// Numbers of connections, requests and handshakes.
+const COUNT: Kind = Integer(*Limits::COUNT.start() as u64..=*Limits::COUNT.end() as u64);
+
+pub(in crate::config) static LIMITS: Shape = Shape {
+    name: "limits",
+    description: "What clients may take of the load balancer.",
+    keys: Any,
+    fields: &[
+        optional(
+            "connections",
+            COUNT,
+            "Client connections of all listeners; as many as descriptors allow when absent.",
+        ),
+        optional(
+            "connections_per_client",
+            COUNT,
+            "Client connections of one address, on all listeners; no limit when absent.",
+        ),
+        optional(
+            "requests_per_client",
+            Object(&REQUEST_RATE),
+            "Requests of one address; no limit when absent.",
+        ),
+        defaulted(
+            "client_ipv6_prefix",
+            Integer(*Limits::IPV6_PREFIX.start() as u64..=*Limits::IPV6_PREFIX.end() as u64),
+            "64",
+            "Leading bits of an IPv6 address that make a client.",
+        ),
+        optional(
+            "handshakes",
+            COUNT,
+            "TLS handshakes with clients that are under way; no limit when absent.",
+        ),
+        defaulted(
+            "handshake_timeout",
+            Kind::Duration(Limits::TIMEOUT),
+            "10s",
+            "How long a TLS handshake may take, from the connection's first moment on.",
+        ),
+        defaulted(
+            "header_timeout",
+            Kind::Duration(Limits::TIMEOUT),
+            "15s",
+            "How long a request's head may take, from its first byte on.",
+        ),
+    ],
+};
+
+pub(in crate::config) static REQUEST_RATE: Shape = Shape {
+    name: "requests_per_client",
+    description: "A token bucket for each address.",
+    keys: Any,
+    fields: &[
+        required(
+            "per_second",
+            COUNT,
+            "How many requests a second, on the average.",
+        ),
+        optional(
+            "burst",
+            COUNT,
+            "How many at once; as many as in a second when absent.",
         ),
     ],
 };

@@ -29,10 +29,6 @@ use answer::{Written, agree, write};
 pub(super) use desk::Desks;
 use desk::Tray;
 
-/// Longest wait for the rest of a head once its first byte is there. A head is one packet or a few; whoever needs
-/// longer holds a connection for nothing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Most bytes of a body nobody wants that are read so that the connection can go on; beyond, closing is cheaper.
 const DISCARD_MAX: u64 = 64 * 1024;
 
@@ -168,7 +164,9 @@ async fn read_head(connection: &Connection, front: &Front) -> Next {
         Some(None) => {}
     }
     // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
-    let deadline = worker::refresh_clock() + HEAD_TIMEOUT.min(front.idle_timeout());
+    // A head is one packet or a few; whoever needs long holds a connection for nothing.
+    let patience = front.header_timeout().min(front.idle_timeout());
+    let deadline = worker::refresh_clock() + patience;
     front
         .alarm
         .race(deadline, |cx| poll_head(connection, cx, &mut reading))

@@ -31,6 +31,7 @@ fn config(groups: Vec<model::TargetGroup>) -> Config {
         admin: Default::default(),
         workers: Default::default(),
         shutdown: Default::default(),
+        limits: model::Limits::default(),
         load_balancer: LoadBalancer::default(),
         listeners: vec![Listener::new(80, Protocol::Http, Actions { terminal })],
         target_groups: groups,

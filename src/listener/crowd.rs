@@ -1,0 +1,385 @@
+//! Who is there: client connections of all listeners and workers by address. Lets no more in than the limits say. Asked when a connection comes and when it ends; a request asks its client's bucket alone, which takes no
+//! lock.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::message::Limit;
+use crate::model::{Limits, RequestRate};
+use crate::worker;
+
+/// Pieces of the table of addresses, so that workers that accept at once seldom wait for each other.
+const SHARDS: usize = 64;
+
+/// Most addresses in a piece that are remembered though none of their connections is open: 65,536 in all, some 8 MB.
+const REMEMBERED_MAX: usize = 1024;
+
+/// Descriptors that stay for targets, files and the admin address: an eighth, and at least these.
+const DESCRIPTORS_KEPT: usize = 256;
+
+/// Everybody who is connected to one load balancer.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    handshakes: AtomicUsize,
+    /// What descriptors allow.
+    room: usize,
+    since: Instant,
+    shards: Box<[Mutex<Shard>]>,
+}
+
+type Shard = HashMap<IpAddr, Record>;
+
+/// What is known of one address. One with no connection and a full bucket is as good as unknown.
+#[derive(Debug, Default)]
+struct Record {
+    connections: u32,
+    bucket: Arc<Bucket>,
+}
+
+/// A token bucket, as the time at which it will be full again, in nanoseconds since the crowd's first.
+#[derive(Debug, Default)]
+struct Bucket(AtomicU64);
+
+/// One connection of somebody, until it is dropped; `None` where no limit asked for the address.
+// Boxed: connections are many, and most have none.
+#[derive(Debug)]
+pub(super) struct Visit(Option<Box<Known>>);
+
+/// Whose connection it is.
+#[derive(Debug)]
+struct Known {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+    bucket: Arc<Bucket>,
+}
+
+/// One handshake in the crowd's count, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Handshake<'a>(&'a AtomicUsize);
+
+impl Crowd {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            handshakes: AtomicUsize::new(0),
+            room: room(getrlimit(Resource::Nofile).current),
+            since: worker::now(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+        })
+    }
+
+    /// Lets a connection in, or says which limit does not. There are so many now, this one among them.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        connections: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Visit, Limit> {
+        let most = limits
+            .connections
+            .map_or(self.room, |most| most.get() as usize);
+        if connections > most {
+            return Err(Limit::Connections);
+        }
+        if limits.connections_per_client.is_none() && limits.requests_per_client.is_none() {
+            return Ok(Visit(None));
+        }
+        let known = self.recognise(address, limits, now)?;
+        Ok(Visit(Some(Box::new(known))))
+    }
+
+    /// Lets a handshake begin, if there are not too many.
+    pub(super) fn begin_handshake(&self, limits: &Limits) -> Option<Handshake<'_>> {
+        let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
+        let begun = Handshake(&self.handshakes);
+        match limits.handshakes {
+            Some(most) if before >= most.get() as usize => None,
+            _ => Some(begun),
+        }
+    }
+
+    /// Those who came before a limit was set are not known.
+    fn recognise(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Known, Limit> {
+        let address = client_of(address, limits.client_ipv6_prefix);
+        let mut shard = self.shard(address);
+        if shard.len() >= REMEMBERED_MAX && !shard.contains_key(&address) {
+            self.forget(&mut shard, now);
+        }
+        let record = shard.entry(address).or_default();
+        let most = limits.connections_per_client;
+        if most.is_some_and(|most| record.connections >= most.get()) {
+            return Err(Limit::ConnectionsPerClient);
+        }
+        record.connections += 1;
+        Ok(Known {
+            crowd: Arc::clone(self),
+            address,
+            bucket: Arc::clone(&record.bucket),
+        })
+    }
+
+    /// Makes room: forgets those of whom there is nothing to remember, and if that are too few, all who are gone. So
+    /// the table has no more entries than it may remember and connections that are open.
+    fn forget(&self, shard: &mut Shard, now: Instant) {
+        let now = self.time(now);
+        shard.retain(|_, record| record.connections > 0 || !record.bucket.is_full(now));
+        if shard.len() >= REMEMBERED_MAX {
+            shard.retain(|_, record| record.connections > 0);
+        }
+    }
+
+    fn leave(&self, address: IpAddr) {
+        let now = self.time(worker::now());
+        let mut shard = self.shard(address);
+        if let Some(record) = shard.get_mut(&address) {
+            record.connections -= 1;
+            if record.connections == 0 && record.bucket.is_full(now) {
+                shard.remove(&address);
+            }
+        }
+    }
+
+    fn shard(&self, address: IpAddr) -> MutexGuard<'_, Shard> {
+        let bits = match address {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address) >> 64,
+        };
+        // The lowest bits of a network differ most.
+        let shard = &self.shards[(bits % SHARDS as u128) as usize];
+        // A count is sound after every step, even if a thread died between two.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn time(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.since).as_nanos() as u64
+    }
+}
+
+impl Visit {
+    /// Whether the client may ask once more now. One who came before there was a limit may until it comes again.
+    pub(super) fn may_ask(&self, limits: &Limits, now: Instant) -> bool {
+        match (&self.0, limits.requests_per_client) {
+            (Some(known), Some(rate)) => known.bucket.take(rate, known.crowd.time(now)),
+            _ => true,
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(known) = &self.0 {
+            known.crowd.leave(known.address);
+        }
+    }
+}
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Bucket {
+    /// Takes a token, if there is one. Workers that serve one client take from the same bucket.
+    fn take(&self, rate: RequestRate, now: u64) -> bool {
+        let token = (1_000_000_000 / u64::from(rate.per_second.get())).max(1);
+        let most = token * u64::from(rate.burst.get());
+        let taken = |full_at: u64| {
+            let full_at = full_at.max(now) + token;
+            (full_at - now <= most).then_some(full_at)
+        };
+        let order = Ordering::Relaxed;
+        self.0.fetch_update(order, order, taken).is_ok()
+    }
+
+    fn is_full(&self, now: u64) -> bool {
+        self.0.load(Ordering::Relaxed) <= now
+    }
+}
+
+/// Most client connections under this limit of descriptors.
+fn room(descriptors: Option<u64>) -> usize {
+    let Some(descriptors) = descriptors.and_then(|most| usize::try_from(most).ok()) else {
+        return usize::MAX;
+    };
+    let kept = (descriptors / 8).max(DESCRIPTORS_KEPT);
+    descriptors - kept.min(descriptors / 2)
+}
+
+/// The address that stands for a client.
+fn client_of(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (128 - u32::from(ipv6_prefix.clamp(1, 128)));
+            Ipv6Addr::from(u128::from(address) & mask).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn count(count: u32) -> Option<NonZeroU32> {
+        NonZeroU32::new(count)
+    }
+
+    fn rate(per_second: u32, burst: u32) -> Option<RequestRate> {
+        Some(RequestRate {
+            per_second: count(per_second)?,
+            burst: count(burst)?,
+        })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_more_come_in_than_may() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            connections: count(2),
+            ..Limits::default()
+        };
+        let enter = |connections| crowd.enter(address("192.0.2.1"), connections, &limits, now);
+        assert!(enter(2).is_ok());
+        assert_eq!(enter(3).unwrap_err(), Limit::Connections);
+    }
+
+    #[test]
+    fn a_client_has_its_own_number_and_leaves_nothing_behind() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            connections_per_client: count(1),
+            ..Limits::default()
+        };
+        let enter = |text| crowd.enter(address(text), 1, &limits, now);
+        let visit = enter("192.0.2.1").unwrap();
+        for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert_eq!(enter(same).unwrap_err(), Limit::ConnectionsPerClient);
+        }
+        let other = enter("192.0.2.2").unwrap();
+        drop(visit);
+        let again = enter("192.0.2.1").unwrap();
+        drop((again, other));
+        assert!(
+            crowd
+                .shards
+                .iter()
+                .all(|shard| shard.lock().unwrap().is_empty())
+        );
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            connections_per_client: count(1),
+            ..Limits::default()
+        };
+        let _visit = crowd
+            .enter(address("2001:db8::1"), 1, &limits, now)
+            .unwrap();
+        let same = crowd.enter(address("2001:db8::2:3:4:5"), 1, &limits, now);
+        assert_eq!(same.unwrap_err(), Limit::ConnectionsPerClient);
+        assert!(
+            crowd
+                .enter(address("2001:db8:0:1::1"), 1, &limits, now)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_as_it_fills() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            requests_per_client: rate(10, 3),
+            ..Limits::default()
+        };
+        let visit = crowd.enter(address("192.0.2.1"), 1, &limits, now).unwrap();
+        let ask =
+            |visit: &Visit, millis| visit.may_ask(&limits, now + Duration::from_millis(millis));
+        let asked = [0, 0, 0, 0, 99, 100, 101, 1000, 1000, 1000, 1000];
+        let may = [
+            true, true, true, false, false, true, false, true, true, true, false,
+        ];
+        assert_eq!(asked.map(|at| ask(&visit, at)), may);
+        // A new connection brings no new bucket.
+        drop(visit);
+        let visit = crowd.enter(address("192.0.2.1"), 1, &limits, now).unwrap();
+        assert!(!ask(&visit, 1000));
+        assert!(ask(&visit, 1100));
+    }
+
+    #[test]
+    fn who_asks_nothing_of_a_limit_is_not_looked_at() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let none = Limits::default();
+        let visit = crowd.enter(address("192.0.2.1"), 1, &none, now).unwrap();
+        assert!(visit.0.is_none());
+        let limits = Limits {
+            requests_per_client: rate(1, 1),
+            ..none
+        };
+        assert!((0..9).all(|_| visit.may_ask(&limits, now)));
+    }
+
+    #[test]
+    fn the_table_is_bounded_whoever_comes() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            requests_per_client: rate(1, 1_000_000),
+            ..Limits::default()
+        };
+        for client in 0..200_000_u32 {
+            let visit = crowd
+                .enter(IpAddr::V4(client.into()), 1, &limits, now)
+                .unwrap();
+            // Leaves a bucket that is not full.
+            assert!(visit.may_ask(&limits, now + Duration::from_secs(3600)));
+        }
+        let known: usize = crowd
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap().len())
+            .sum();
+        assert!(known <= SHARDS * REMEMBERED_MAX, "{known}");
+    }
+
+    #[test]
+    fn handshakes_are_counted_while_they_last() {
+        let crowd = Crowd::new();
+        let limits = Limits {
+            handshakes: count(1),
+            ..Limits::default()
+        };
+        let begun = crowd.begin_handshake(&limits);
+        assert!(begun.is_some());
+        assert!(crowd.begin_handshake(&limits).is_none());
+        drop(begun);
+        assert!(crowd.begin_handshake(&limits).is_some());
+    }
+
+    #[test]
+    fn descriptors_are_left_for_the_other_side() {
+        assert_eq!(room(Some(1024)), 768);
+        assert_eq!(room(Some(65_536)), 57_344);
+        assert_eq!(room(Some(20)), 10);
+        assert_eq!(room(None), usize::MAX);
+    }
+}

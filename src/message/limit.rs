@@ -1,0 +1,66 @@
+//! The limits that clients can reach, by name.
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Connections of everyone.
+    Connections,
+    /// Connections of one address.
+    ConnectionsPerClient,
+    /// TLS handshakes under way.
+    Handshakes,
+    /// Time for a TLS handshake.
+    HandshakeTimeout,
+    /// Time for a head.
+    HeaderTimeout,
+    /// Bytes of a request line.
+    RequestLine,
+    /// Bytes and number of headers.
+    Headers,
+    /// Requests of one address in a second.
+    RequestsPerClient,
+    /// Silence in a body.
+    BodyTimeout,
+}
+
+impl Limit {
+    /// In the order in which they are declared.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::ConnectionsPerClient,
+        Self::Handshakes,
+        Self::HandshakeTimeout,
+        Self::HeaderTimeout,
+        Self::RequestLine,
+        Self::Headers,
+        Self::RequestsPerClient,
+        Self::BodyTimeout,
+    ];
+
+    /// For metric labels; where there is a setting, its name.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::Handshakes => "handshakes",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HeaderTimeout => "header_timeout",
+            Self::RequestLine => "request_line",
+            Self::Headers => "headers",
+            Self::RequestsPerClient => "requests_per_client",
+            Self::BodyTimeout => "body_timeout",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Limit;
+
+    #[test]
+    fn every_limit_stands_at_its_place() {
+        for (index, limit) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, index);
+        }
+    }
+}

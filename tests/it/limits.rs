@@ -1,0 +1,206 @@
+//! What one client, and all of them, may take: what happens above each limit, and that nobody else notices.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use albedo::model::{Limits, RequestRate};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::scene::{Authority, config, group, http2, https, soon, start};
+use crate::support::{Client, LoadBalancer, eventually};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Answers everything itself, so that limits are all that is looked at.
+const HELLO: &str = "{ priority: 1, conditions: [ { path_pattern: [ \"/*\" ] } ], actions: [ { fixed_response: { status_code: 200, message_body: hello } } ] }";
+
+async fn limited(change: impl FnOnce(&mut Limits)) -> LoadBalancer {
+    LoadBalancer::with_rules(&[], HELLO, |config| change(&mut config.limits)).await
+}
+
+fn count(count: u32) -> Option<NonZeroU32> {
+    NonZeroU32::new(count)
+}
+
+fn rate(per_second: u32, burst: u32) -> Option<RequestRate> {
+    let (per_second, burst) = (count(per_second)?, count(burst)?);
+    Some(RequestRate { per_second, burst })
+}
+
+async fn hello(client: &mut Client) {
+    client.send(GET).await;
+    assert_eq!(client.response().await.text(), "hello");
+}
+
+async fn reached(balancer: &LoadBalancer, limit: &str) -> u64 {
+    let label = format!("limit=\"{limit}\"");
+    let counted = balancer.metric("albedo_limited_total", &label).await;
+    counted.parse().unwrap()
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
+    let balancer = limited(|limits| limits.connections = count(2)).await;
+    let mut first = balancer.client().await;
+    hello(&mut first).await;
+    let mut second = balancer.client().await;
+    hello(&mut second).await;
+    let mut third = balancer.client().await;
+    assert_eq!(third.rest().await, "");
+    assert_eq!(reached(&balancer, "connections").await, 1);
+    hello(&mut first).await;
+
+    // One leaves, and the next may come in; until that is seen others may be turned away.
+    drop(second);
+    let connections = || balancer.status().listeners[0].connections;
+    eventually("the second to be gone", || {
+        (connections() == 1).then_some(())
+    })
+    .await;
+    hello(&mut balancer.client().await).await;
+}
+
+#[tokio::test]
+async fn connections_of_one_client_have_a_limit_of_their_own() {
+    let mut balancer = limited(|limits| limits.connections_per_client = count(1)).await;
+    let mut first = balancer.client().await;
+    hello(&mut first).await;
+    let mut second = balancer.client().await;
+    assert_eq!(second.rest().await, "");
+    assert_eq!(reached(&balancer, "connections_per_client").await, 1);
+    hello(&mut first).await;
+
+    balancer
+        .apply(|config| config.limits.connections_per_client = count(2))
+        .await;
+    hello(&mut balancer.client().await).await;
+    hello(&mut first).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_gets_429_and_keeps_its_connection() {
+    // A bucket that does not fill while the test runs.
+    let balancer = limited(|limits| limits.requests_per_client = rate(1, 60)).await;
+    let mut clients = [balancer.client().await, balancer.client().await];
+    let (mut served, mut refused) = (0, 0);
+    for turn in 0..200 {
+        let client = &mut clients[turn % 2];
+        client.send(GET).await;
+        let response = client.response().await;
+        match response.status() {
+            200 => served += 1,
+            429 => refused += 1,
+            status => panic!("{status}"),
+        }
+        assert_eq!(response.header("Connection"), Some("keep-alive"));
+    }
+    // Its connections share a bucket; a second or so may pass meanwhile.
+    assert!((60..100).contains(&served), "{served} served");
+    assert_eq!(reached(&balancer, "requests_per_client").await, refused);
+    // A new connection is no new client.
+    let mut other = balancer.client().await;
+    other.send(GET).await;
+    other.send(GET).await;
+    other.send(GET).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(other.response().await.status());
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn streams_of_http_2_are_requests_too() {
+    let target = crate::http2::echo().await;
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let mut config = config(
+        [https("web", &[&certificate])],
+        [group("web", &[target.address])],
+    );
+    config.limits.requests_per_client = rate(1, 5);
+    let running = start(config).await;
+    let client = http2(running.listeners()[0], &authority).await;
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(client.get("/").await.0);
+    }
+    assert_eq!(statuses[..5], [200; 5]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_gets_408() {
+    let balancer = limited(|limits| limits.header_timeout = Duration::from_millis(200)).await;
+    let mut slow = balancer.client().await;
+    slow.send("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+    assert_eq!(slow.response().await.status(), 408);
+    assert_eq!(slow.rest().await, "");
+    assert_eq!(reached(&balancer, "header_timeout").await, 1);
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_does_not_keep_a_head_open() {
+    let balancer = limited(|limits| limits.header_timeout = Duration::from_millis(300)).await;
+    let mut slow = balancer.client().await;
+    slow.send("GET / HTTP/1.1\r\nHost: a\r\n").await;
+    let mut beats = tokio::time::interval(Duration::from_millis(20));
+    let response = loop {
+        tokio::select! {
+            response = slow.response() => break response,
+            _ = beats.tick() => {}
+        }
+        slow.send("X: y\r\n").await;
+    };
+    assert_eq!(response.status(), 408);
+}
+
+#[tokio::test]
+async fn handshakes_under_way_have_a_number() {
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let mut config = config([https("web", &[&certificate])], [group("web", &[])]);
+    config.limits.handshakes = count(1);
+    let running = start(config).await;
+    let address = running.listeners()[0];
+    let connect = async || TcpStream::connect(address).await.unwrap();
+    let tls = Arc::new(authority.client(&["h2"]));
+    // Who says nothing is in nobody's way.
+    let _silent = connect().await;
+    crate::scene::connect(address, &tls, "web.example")
+        .await
+        .unwrap();
+    let mut halfway = connect().await;
+    halfway.write_all(b"\x16\x03\x01").await.unwrap();
+    // Seen by the listener a little later, and its end too.
+    let come_to = async |end: fn(&io::Result<_>) -> bool| loop {
+        let handshake = crate::scene::connect(address, &tls, "web.example").await;
+        if end(&handshake) {
+            return;
+        }
+    };
+    soon("handshakes are refused", come_to(Result::is_err)).await;
+    drop(halfway);
+    soon("handshakes go on", come_to(Result::is_ok)).await;
+}
+
+#[tokio::test]
+async fn a_handshake_has_one_time_for_all_of_it() {
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let mut config = config([https("web", &[&certificate])], [group("web", &[])]);
+    config.limits.handshake_timeout = Duration::from_millis(300);
+    let running = start(config).await;
+    // Nothing, half a record's head, half a record.
+    for said in [&b""[..], b"\x16\x03", b"\x16\x03\x01\x02\x00\x01"] {
+        let address = running.listeners()[0];
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let end = soon("the end", stream.read(&mut [0; 64])).await;
+        // An alert at most.
+        assert!(end.is_err() || end.unwrap() < 10, "{said:?}");
+    }
+}
