@@ -896,13 +896,13 @@ async fn floods_end_their_own_connection_and_harm_no_other() {
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
+pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const NO_ERROR: u32 = 0;
 
@@ -916,7 +916,7 @@ pub(crate) struct RawFrame {
 }
 
 impl Frames {
-    async fn open(address: std::net::SocketAddr, authority: &Authority) -> Self {
+    pub(crate) async fn open(address: std::net::SocketAddr, authority: &Authority) -> Self {
         Self::open_with(address, authority, &[]).await
     }
 
@@ -954,7 +954,7 @@ impl Frames {
             .await;
     }
 
-    async fn try_head(&mut self, stream: u32, flags: u8) -> io::Result<()> {
+    pub(crate) async fn try_head(&mut self, stream: u32, flags: u8) -> io::Result<()> {
         self.try_send(HEADERS, flags | END_HEADERS, stream, &minimal("GET", "/"))
             .await
     }
