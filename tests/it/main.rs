@@ -20,6 +20,7 @@ mod websocket; // upgrades, and what goes through them
 mod back_again; // a configuration that was left and came back
 mod dns; // targets by name
 mod farewell; // what outlives its target, or its load balancer
+mod hostile; // attacks by name
 mod drain; // targets taken out by hand
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
