@@ -1,9 +1,14 @@
 //! The desync mitigation modes: what each lets through, what becomes of both connections then, and what is written
 //! down. Which class a request has, `http1/desync` is tested for.
 
+use std::time::Duration;
+
 use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink, DesyncMitigationMode};
+use bytes::Bytes;
+use http_body::Frame;
 use serde_json::Value;
 
+use crate::scene::{Authority, Content, config, group, http2, https, read, request, start, until};
 use crate::support::{LoadBalancer, Target, eventually, ok};
 
 use DesyncMitigationMode::{Defensive, Monitor, Strictest};
@@ -274,5 +279,43 @@ async fn class_and_reason_are_written_down_and_counted() {
             .metric("albedo_noncompliant_requests_total", &label)
             .await;
         assert_eq!(counted, count, "{class}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_over_http_2_is_judged_as_it_goes_on() {
+    for (mode, status, closes) in [
+        (Monitor, 200, false),
+        (Defensive, 200, true),
+        (Strictest, 400, true),
+    ] {
+        let target = crate::http2::echo().await;
+        let authority = Authority::new();
+        let certificate = authority.sign(&["web.example"]);
+        let mut config = config(
+            [https("web", &[&certificate])],
+            [group("web", &[target.address])],
+        );
+        config.target_groups[0].health_check.interval = Duration::from_secs(60);
+        config.load_balancer.desync_mitigation_mode = mode;
+        let running = start(config).await;
+        let client = http2(running.listeners()[0], &authority).await;
+        // A body in pieces goes on in chunks, and a GET has none: UndefinedTransferEncodingSemantics.
+        let (pieces, content) = Content::pieces();
+        pieces
+            .send(Frame::data(Bytes::from_static(b"hello")))
+            .await
+            .unwrap();
+        drop(pieces);
+        let answer = client.send_request(request("GET", "/", content)).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), status, "{mode}");
+        let _ = read(answer.into_body()).await;
+        if closes {
+            until("the target is left", || target.open() == 0).await;
+        }
+        // The client's connection says where its streams end, and goes on.
+        assert_eq!(client.get("/next").await.0, 200, "{mode}");
+        assert_eq!(target.open(), 1, "{mode}");
     }
 }
