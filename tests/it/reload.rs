@@ -400,10 +400,16 @@ fn many_changes_leave_memory_threads_and_descriptors_as_they_were() {
                 }
             };
             change(1..WARM_UP).await;
-            let before = resident_bytes();
-            change(WARM_UP..WARM_UP + CHANGES).await;
-            let growth = resident_bytes().saturating_sub(before);
-            assert!(growth < GROWTH_MAX, "{growth} bytes more");
+            // On a busy machine more changes are under way at once and memory grows for that; only what is kept of each
+            // grows every time.
+            let mut growth = Vec::new();
+            while growth.last().is_none_or(|&last| last >= GROWTH_MAX) {
+                assert!(growth.len() < 3, "bytes more, each time: {growth:?}");
+                let before = resident_bytes();
+                let from = WARM_UP + growth.len() * CHANGES;
+                change(from..from + CHANGES).await;
+                growth.push(resident_bytes().saturating_sub(before));
+            }
             until("one log is open", || {
                 all_threads().filter(|name| name == "access-log").count() == 1
             })
