@@ -188,6 +188,16 @@ impl Headers {
             .map(|field| (field.name(text), field.value(text)))
     }
 
+    /// Whether a name that is none of the known ones is such; those of fewer than `length_min` bytes are not looked at.
+    pub(crate) fn any_unknown(&self, length_min: u16, is_such: impl Fn(&[u8]) -> bool) -> bool {
+        let Some(block) = self.0.as_deref() else {
+            return false;
+        };
+        block.fields.iter().any(|field| {
+            field.name_len >= length_min && field.name.is_none() && is_such(field.name(&block.text))
+        })
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.as_deref().map_or(0, |block| block.fields.len())

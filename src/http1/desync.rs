@@ -228,7 +228,7 @@ pub(crate) fn is_suspicious(name: &[u8]) -> bool {
 }
 
 fn has_suspicious(headers: &Headers) -> bool {
-    headers.iter().any(|(name, _)| is_suspicious(name))
+    headers.any_unknown(CONTENT_LENGTH.len() as u16, is_suspicious)
 }
 
 const CONTENT_LENGTH: &[u8] = b"content-length";

@@ -142,11 +142,11 @@ impl Front {
             Some(_) => worker::wall_clock(started),
             None => SystemTime::UNIX_EPOCH,
         };
-        let mut exchange = Exchange::begin(&self.client, self.id, kind, started, started_at);
-        if !self.visit.may_ask(&listener.limits, started) {
-            exchange.limit = Some(Limit::RequestsPerClient);
-        }
-        exchange
+        let limit = match self.visit.may_ask(&listener.limits, started) {
+            true => None,
+            false => Some(Limit::RequestsPerClient),
+        };
+        Exchange::begin(&self.client, self.id, kind, started, started_at, limit)
     }
 
     /// Longest wait for the rest of a head once its first byte is there.

@@ -113,13 +113,14 @@ pub(crate) struct Times {
 }
 
 impl Exchange {
-    /// A request of which nothing is known but its connection and its moment.
+    /// A request of which nothing is known but its connection and its moment, and whether it is one too many.
     pub(crate) fn begin(
         client: &Rc<Client>,
         connection: ConnectionId,
         kind: Kind,
         started: Instant,
         started_at: SystemTime,
+        limit: Option<Limit>,
     ) -> Self {
         Self {
             client: Rc::clone(client),
@@ -144,7 +145,7 @@ impl Exchange {
             redirect_url: None,
             error_reason: None,
             desync: Verdict::COMPLIANT,
-            limit: None,
+            limit,
             texts: Headers::default(),
         }
     }
@@ -279,6 +280,7 @@ impl Exchange {
             Kind::Http,
             started,
             started_at,
+            None,
         )
     }
 }
