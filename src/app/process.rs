@@ -3,6 +3,7 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
@@ -58,6 +59,7 @@ pub(crate) fn run(
     origin: Origin,
     ready: impl FnOnce(&Running),
 ) -> Result<(), Error> {
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,6 +73,19 @@ pub(crate) fn run(
         process.end(end).await;
         Ok(())
     })
+}
+
+/// Takes all the descriptors that this process may have. Shells and service managers give 1,024 to begin with, for
+/// programs that can count no further.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of descriptors stays as it was");
+    }
 }
 
 /// A load balancer and what happens to the process that it is.

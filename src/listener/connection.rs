@@ -88,8 +88,7 @@ impl Place {
         listener: &Listener,
     ) -> Result<Visit, Limit> {
         let limits = &listener.limits;
-        self.crowd
-            .enter(peer.ip(), connections, limits, worker::now())
+        self.crowd.enter(peer.ip(), connections, limits)
     }
 
     /// The listener as the newest snapshot has it; one that vanished stays as it was, for those who are still here.

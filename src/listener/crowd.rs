@@ -1,7 +1,9 @@
-//! Who is there: client connections of all listeners and workers by address. Lets no more in than the limits say. Asked when a connection comes and when it ends; a request asks its client's bucket alone, which takes no
-//! lock.
+//! Who is there: client connections of all listeners and workers by address. Lets no more in than the limits say. Asked
+//! when a connection comes and when it ends; a request asks its client's bucket alone, which takes no lock.
 
 use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +21,11 @@ const SHARDS: usize = 64;
 /// Most addresses in a piece that are remembered though none of their connections is open: 65,536 in all, some 8 MB.
 const REMEMBERED_MAX: usize = 1024;
 
-/// Descriptors that stay for targets, files and the admin address: an eighth, and at least these.
+/// How many of those are kept when there are too many: who owes most, since that is what the table is for. The others make
+/// room for a while, so that looking at all of them is rare.
+const REMEMBERED_LEAST: usize = REMEMBERED_MAX / 4 * 3;
+
+/// Descriptors that are for nobody's connection: files, the admin address, health checks.
 const DESCRIPTORS_KEPT: usize = 256;
 
 /// Everybody who is connected to one load balancer.
@@ -30,9 +36,17 @@ pub(super) struct Crowd {
     room: usize,
     since: Instant,
     shards: Box<[Mutex<Shard>]>,
+    /// Chooses the piece of an address, as nobody outside can.
+    hasher: RandomState,
 }
 
-type Shard = HashMap<IpAddr, Record>;
+/// A piece of the table of addresses.
+#[derive(Debug, Default)]
+struct Shard {
+    records: HashMap<IpAddr, Record>,
+    /// Those without a connection.
+    gone: usize,
+}
 
 /// What is known of one address. One with no connection and a full bucket is as good as unknown.
 #[derive(Debug, Default)]
@@ -69,6 +83,7 @@ impl Crowd {
             room: room(getrlimit(Resource::Nofile).current),
             since: worker::now(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -78,18 +93,17 @@ impl Crowd {
         address: IpAddr,
         connections: usize,
         limits: &Limits,
-        now: Instant,
     ) -> Result<Visit, Limit> {
         let most = limits
             .connections
-            .map_or(self.room, |most| most.get() as usize);
+            .map_or(self.room, |most| self.room.min(most.get() as usize));
         if connections > most {
             return Err(Limit::Connections);
         }
         if limits.connections_per_client.is_none() && limits.requests_per_client.is_none() {
             return Ok(Visit(None));
         }
-        let known = self.recognise(address, limits, now)?;
+        let known = self.recognise(address, limits)?;
         Ok(Visit(Some(Box::new(known))))
     }
 
@@ -104,18 +118,18 @@ impl Crowd {
     }
 
     /// Those who came before a limit was set are not known.
-    fn recognise(
-        self: &Arc<Self>,
-        address: IpAddr,
-        limits: &Limits,
-        now: Instant,
-    ) -> Result<Known, Limit> {
+    fn recognise(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Known, Limit> {
         let address = client_of(address, limits.client_ipv6_prefix);
         let mut shard = self.shard(address);
-        if shard.len() >= REMEMBERED_MAX && !shard.contains_key(&address) {
-            self.forget(&mut shard, now);
-        }
-        let record = shard.entry(address).or_default();
+        let Shard { records, gone } = &mut *shard;
+        let record = match records.entry(address) {
+            Entry::Occupied(known) => {
+                let record = known.into_mut();
+                *gone -= usize::from(record.connections == 0);
+                record
+            }
+            Entry::Vacant(unknown) => unknown.insert(Record::default()),
+        };
         let most = limits.connections_per_client;
         if most.is_some_and(|most| record.connections >= most.get()) {
             return Err(Limit::ConnectionsPerClient);
@@ -128,40 +142,56 @@ impl Crowd {
         })
     }
 
-    /// Makes room: forgets those of whom there is nothing to remember, and if that are too few, all who are gone. So
-    /// the table has no more entries than it may remember and connections that are open.
-    fn forget(&self, shard: &mut Shard, now: Instant) {
-        let now = self.time(now);
-        shard.retain(|_, record| record.connections > 0 || !record.bucket.is_full(now));
-        if shard.len() >= REMEMBERED_MAX {
-            shard.retain(|_, record| record.connections > 0);
-        }
-    }
-
     fn leave(&self, address: IpAddr) {
         let now = self.time(worker::now());
         let mut shard = self.shard(address);
-        if let Some(record) = shard.get_mut(&address) {
-            record.connections -= 1;
-            if record.connections == 0 && record.bucket.is_full(now) {
-                shard.remove(&address);
-            }
+        let Shard { records, gone } = &mut *shard;
+        let Some(record) = records.get_mut(&address) else {
+            return;
+        };
+        record.connections -= 1;
+        if record.connections > 0 {
+            return;
+        }
+        if record.bucket.is_full(now) {
+            records.remove(&address);
+            return;
+        }
+        *gone += 1;
+        if *gone > REMEMBERED_MAX {
+            shard.forget(now);
         }
     }
 
     fn shard(&self, address: IpAddr) -> MutexGuard<'_, Shard> {
-        let bits = match address {
-            IpAddr::V4(address) => u128::from(u32::from(address)),
-            IpAddr::V6(address) => u128::from(address) >> 64,
-        };
-        // The lowest bits of a network differ most.
-        let shard = &self.shards[(bits % SHARDS as u128) as usize];
+        let shard = &self.shards[(self.hasher.hash_one(address) % SHARDS as u64) as usize];
         // A count is sound after every step, even if a thread died between two.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn time(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_nanos() as u64
+    }
+}
+
+impl Shard {
+    /// Forgets those without a connection of whom there is nothing to remember, and those who owe least.
+    fn forget(&mut self, now: u64) {
+        let without = self
+            .records
+            .values()
+            .filter(|record| record.connections == 0);
+        let mut debts: Vec<u64> = without.map(|record| record.bucket.full_at()).collect();
+        let least = debts.len().saturating_sub(REMEMBERED_LEAST);
+        let (_, &mut least, _) = debts.select_nth_unstable(least);
+        let owes = |record: &Record| record.bucket.full_at() > least.max(now);
+        self.records
+            .retain(|_, record| record.connections > 0 || owes(record));
+        let without = self
+            .records
+            .values()
+            .filter(|record| record.connections == 0);
+        self.gone = without.count();
     }
 }
 
@@ -194,26 +224,33 @@ impl Bucket {
     fn take(&self, rate: RequestRate, now: u64) -> bool {
         let token = (1_000_000_000 / u64::from(rate.per_second.get())).max(1);
         let most = token * u64::from(rate.burst.get());
+        // Nobody owes more than a whole bucket, though it was larger or slower when the debt was made.
+        let owed = |full_at: u64| full_at.clamp(now, now + most) - now;
+        let may = |full_at: u64| owed(full_at) + token <= most;
         let taken = |full_at: u64| {
-            let full_at = full_at.max(now) + token;
-            (full_at - now <= most).then_some(full_at)
+            let paid = if may(full_at) { token } else { 0 };
+            Some(now + owed(full_at) + paid)
         };
         let order = Ordering::Relaxed;
-        self.0.fetch_update(order, order, taken).is_ok()
+        let (Ok(before) | Err(before)) = self.0.fetch_update(order, order, taken);
+        may(before)
+    }
+
+    fn full_at(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     fn is_full(&self, now: u64) -> bool {
-        self.0.load(Ordering::Relaxed) <= now
+        self.full_at() <= now
     }
 }
 
-/// Most client connections under this limit of descriptors.
+/// Most client connections under this limit of descriptors: each may need one toward a target, too.
 fn room(descriptors: Option<u64>) -> usize {
     let Some(descriptors) = descriptors.and_then(|most| usize::try_from(most).ok()) else {
         return usize::MAX;
     };
-    let kept = (descriptors / 8).max(DESCRIPTORS_KEPT);
-    descriptors - kept.min(descriptors / 2)
+    (descriptors - DESCRIPTORS_KEPT.min(descriptors / 2)) / 2
 }
 
 /// The address that stands for a client.
@@ -251,24 +288,24 @@ mod tests {
 
     #[test]
     fn no_more_come_in_than_may() {
-        let (crowd, now) = (Crowd::new(), worker::now());
+        let crowd = Crowd::new();
         let limits = Limits {
             connections: count(2),
             ..Limits::default()
         };
-        let enter = |connections| crowd.enter(address("192.0.2.1"), connections, &limits, now);
+        let enter = |connections| crowd.enter(address("192.0.2.1"), connections, &limits);
         assert!(enter(2).is_ok());
         assert_eq!(enter(3).unwrap_err(), Limit::Connections);
     }
 
     #[test]
     fn a_client_has_its_own_number_and_leaves_nothing_behind() {
-        let (crowd, now) = (Crowd::new(), worker::now());
+        let crowd = Crowd::new();
         let limits = Limits {
             connections_per_client: count(1),
             ..Limits::default()
         };
-        let enter = |text| crowd.enter(address(text), 1, &limits, now);
+        let enter = |text| crowd.enter(address(text), 1, &limits);
         let visit = enter("192.0.2.1").unwrap();
         for same in ["192.0.2.1", "::ffff:192.0.2.1"] {
             assert_eq!(enter(same).unwrap_err(), Limit::ConnectionsPerClient);
@@ -281,27 +318,21 @@ mod tests {
             crowd
                 .shards
                 .iter()
-                .all(|shard| shard.lock().unwrap().is_empty())
+                .all(|shard| shard.lock().unwrap().records.is_empty())
         );
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_client() {
-        let (crowd, now) = (Crowd::new(), worker::now());
+        let crowd = Crowd::new();
         let limits = Limits {
             connections_per_client: count(1),
             ..Limits::default()
         };
-        let _visit = crowd
-            .enter(address("2001:db8::1"), 1, &limits, now)
-            .unwrap();
-        let same = crowd.enter(address("2001:db8::2:3:4:5"), 1, &limits, now);
+        let _visit = crowd.enter(address("2001:db8::1"), 1, &limits).unwrap();
+        let same = crowd.enter(address("2001:db8::2:3:4:5"), 1, &limits);
         assert_eq!(same.unwrap_err(), Limit::ConnectionsPerClient);
-        assert!(
-            crowd
-                .enter(address("2001:db8:0:1::1"), 1, &limits, now)
-                .is_ok()
-        );
+        assert!(crowd.enter(address("2001:db8:0:1::1"), 1, &limits).is_ok());
     }
 
     #[test]
@@ -311,7 +342,7 @@ mod tests {
             requests_per_client: rate(10, 3),
             ..Limits::default()
         };
-        let visit = crowd.enter(address("192.0.2.1"), 1, &limits, now).unwrap();
+        let visit = crowd.enter(address("192.0.2.1"), 1, &limits).unwrap();
         let ask =
             |visit: &Visit, millis| visit.may_ask(&limits, now + Duration::from_millis(millis));
         let asked = [0, 0, 0, 0, 99, 100, 101, 1000, 1000, 1000, 1000];
@@ -321,7 +352,7 @@ mod tests {
         assert_eq!(asked.map(|at| ask(&visit, at)), may);
         // A new connection brings no new bucket.
         drop(visit);
-        let visit = crowd.enter(address("192.0.2.1"), 1, &limits, now).unwrap();
+        let visit = crowd.enter(address("192.0.2.1"), 1, &limits).unwrap();
         assert!(!ask(&visit, 1000));
         assert!(ask(&visit, 1100));
     }
@@ -330,7 +361,7 @@ mod tests {
     fn who_asks_nothing_of_a_limit_is_not_looked_at() {
         let (crowd, now) = (Crowd::new(), worker::now());
         let none = Limits::default();
-        let visit = crowd.enter(address("192.0.2.1"), 1, &none, now).unwrap();
+        let visit = crowd.enter(address("192.0.2.1"), 1, &none).unwrap();
         assert!(visit.0.is_none());
         let limits = Limits {
             requests_per_client: rate(1, 1),
@@ -347,18 +378,52 @@ mod tests {
             ..Limits::default()
         };
         for client in 0..200_000_u32 {
-            let visit = crowd
-                .enter(IpAddr::V4(client.into()), 1, &limits, now)
-                .unwrap();
+            let visit = crowd.enter(IpAddr::V4(client.into()), 1, &limits).unwrap();
             // Leaves a bucket that is not full.
             assert!(visit.may_ask(&limits, now + Duration::from_secs(3600)));
         }
         let known: usize = crowd
             .shards
             .iter()
-            .map(|shard| shard.lock().unwrap().len())
+            .map(|shard| shard.lock().unwrap().records.len())
             .sum();
         assert!(known <= SHARDS * REMEMBERED_MAX, "{known}");
+    }
+
+    #[test]
+    fn who_owes_most_is_remembered_longest() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            requests_per_client: rate(1, 2),
+            ..Limits::default()
+        };
+        let enter = |client: u32| crowd.enter(IpAddr::V4(client.into()), 1, &limits).unwrap();
+        let greedy = enter(7);
+        assert!((0..2).all(|_| greedy.may_ask(&limits, now)));
+        drop(greedy);
+        // Connections that stay leave the table as large as it is, and count for nothing.
+        let stay: Vec<_> = (1_000_000..1_100_000).map(enter).collect();
+        for client in 2_000_000..2_100_000 {
+            assert!(enter(client).may_ask(&limits, now));
+        }
+        assert!(!enter(7).may_ask(&limits, now));
+        drop(stay);
+    }
+
+    #[test]
+    fn a_rate_that_is_raised_forgives_what_no_longer_fits() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = |per_second, burst| Limits {
+            requests_per_client: rate(per_second, burst),
+            ..Limits::default()
+        };
+        let visit = crowd
+            .enter(address("192.0.2.1"), 1, &limits(1, 600))
+            .unwrap();
+        assert!((0..500).all(|_| visit.may_ask(&limits(1, 600), now)));
+        let raised = limits(100, 200);
+        assert!(!visit.may_ask(&raised, now));
+        assert!(visit.may_ask(&raised, now + Duration::from_millis(10)));
     }
 
     #[test]
@@ -377,9 +442,9 @@ mod tests {
 
     #[test]
     fn descriptors_are_left_for_the_other_side() {
-        assert_eq!(room(Some(1024)), 768);
-        assert_eq!(room(Some(65_536)), 57_344);
-        assert_eq!(room(Some(20)), 10);
+        assert_eq!(room(Some(1024)), 384);
+        assert_eq!(room(Some(65_536)), 32_640);
+        assert_eq!(room(Some(20)), 5);
         assert_eq!(room(None), usize::MAX);
     }
 }

@@ -13,15 +13,15 @@ pub(super) fn admit(
     mode: DesyncMitigationMode,
     exchange: &mut Exchange,
 ) -> Result<(), Error> {
-    // The listener counted, since it knows the client.
-    if exchange.limit == Some(Limit::RequestsPerClient) {
-        return Err(Error::TooManyRequests);
-    }
     if request.version == Version::HTTP_2 {
         exchange.desync = verdict_downgraded(request);
     }
     if exchange.desync != Verdict::COMPLIANT {
         mitigate(request, mode, exchange.desync.class())?;
+    }
+    // The listener counted, since it knows the client. Not before the judgement: a connection that is to end ends.
+    if exchange.limit == Some(Limit::RequestsPerClient) {
+        return Err(Error::TooManyRequests);
     }
     match request.method {
         // ALB user guide, "HTTP 405": TRACE is not allowed. CONNECT is for proxies that a client chose.

@@ -52,7 +52,7 @@ async fn answer(
 /// The answer to a request that cannot have another.
 pub(crate) fn refuse(error: Error, answer: Answer, exchange: &mut Exchange) -> Response {
     let verdict = error.verdict();
-    exchange.limit = exchange.limit.or_else(|| error.limit());
+    exchange.limit = error.limit();
     tracing::debug!(%error, reason = verdict.reason, blame = verdict.blame.as_str(), "answering for ourselves");
     let mut response = finish(error.into_response(answer, &worker::date()), exchange);
     if verdict.connection == ClientConnection::Close {

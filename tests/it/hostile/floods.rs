@@ -263,7 +263,7 @@ fn d7_more_connections_than_descriptors() {
                     tokio::time::timeout(Duration::from_millis(2), tcp.read(&mut [0; 1])).await;
                 turned_away += usize::from(gone.is_ok());
             }
-            // 600 descriptors are room for 344.
+            // 600 descriptors are room for 172.
             assert!(turned_away >= 100, "{turned_away}");
             let albedo::model::AdminAddress::Tcp(admin) = fort.running.admin() else {
                 panic!("not on TCP")
