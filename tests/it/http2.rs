@@ -667,6 +667,32 @@ async fn an_idle_connection_is_told_to_go_and_closed() {
 }
 
 #[tokio::test]
+async fn answers_that_wait_for_nobody_keep_their_connection_in_use() {
+    let target = Target::named("web").await;
+    let scene = Scene::with(&target, |config| {
+        config.target_groups[0].targets.clear();
+        config.load_balancer.idle_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut frames = scene.frames().await;
+
+    for number in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        frames.get(2 * number + 1).await;
+        loop {
+            let frame = frames.next().await.expect("a frame before the end");
+            assert!(frame.kind != GOAWAY, "told to go at request {number}");
+            if frame.flags & END_STREAM != 0 && frame.stream == 2 * number + 1 {
+                break;
+            }
+        }
+    }
+
+    assert_eq!(target.requests(), 0);
+    assert_eq!(frames.goaway().await, NO_ERROR);
+}
+
+#[tokio::test]
 async fn an_idle_timeout_that_changes_holds_for_open_connections() {
     let target = Target::named("web").await;
     let mut wanted = None;

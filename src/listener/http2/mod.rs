@@ -27,7 +27,7 @@ use super::connection::Front;
 use crate::tls::Socket;
 use crate::worker::{self, Alarm};
 use calls::{Calls, STREAMS_MAX};
-use streams::Streams;
+use streams::{Streams, Turn};
 use wire::Wire;
 
 /// Streams at once on one connection (ALB quota: 128).
@@ -247,8 +247,9 @@ where
             return;
         }
         let answer = &self.answer;
-        self.streams.begin(|alarm| answer(request, respond, alarm));
-        self.note(0);
+        let turn = self.streams.begin(|alarm| answer(request, respond, alarm));
+        // What needs to wait for nobody has been answered already.
+        self.note(usize::from(turn == Some(Turn::Ended)));
     }
 
     /// Keeps account of how the connection is used.

@@ -62,6 +62,7 @@ where
 
     /// Gives a new stream, which `begin` makes with its alarm, a place and its first turn. `None`, without having asked
     /// for it, when there is no place.
+    #[must_use]
     pub(super) fn begin(&mut self, begin: impl FnOnce(Rc<Alarm>) -> E) -> Option<Turn> {
         let number = match self.free.pop() {
             Some(number) => usize::from(number),
@@ -230,7 +231,8 @@ mod tests {
         let (calls, task) = asleep();
         let mut streams = Streams::new(Arc::clone(&calls));
         let told = Told::default();
-        streams.begin(|_| told.exchange::<Pin<Box<Ready<()>>>>());
+        let turn = streams.begin(|_| told.exchange::<Pin<Box<Ready<()>>>>());
+        assert_eq!(turn, Some(Turn::GoesOn));
 
         calls.wake_up(&Waker::from(Arc::clone(&task)));
         told.waker().wake();
@@ -254,7 +256,8 @@ mod tests {
             .flat_map(|_| {
                 let told: Vec<Told> = (0..SPARE_MAX + 1).map(|_| Told::default()).collect();
                 for each in &told {
-                    streams.begin(|_| each.exchange::<Pin<Box<Ready<()>>>>());
+                    let turn = streams.begin(|_| each.exchange::<Pin<Box<Ready<()>>>>());
+                    assert_eq!(turn, Some(Turn::GoesOn));
                 }
                 assert_eq!(streams.len(), SPARE_MAX + 1);
                 told.iter().for_each(Told::end);
@@ -264,7 +267,7 @@ mod tests {
             })
             .collect();
         let told = Told::default();
-        streams.begin(|_| told.exchange());
+        assert_eq!(streams.begin(|_| told.exchange()), Some(Turn::GoesOn));
         late.iter().for_each(Waker::wake_by_ref);
         assert_eq!(streams.run_called(), 0);
         told.end();
@@ -293,15 +296,17 @@ mod tests {
     fn an_alarm_is_off_for_the_next_in_its_place() {
         let (calls, _task) = asleep();
         let mut streams = Streams::new(calls);
-        streams.begin(|alarm| {
+        let turn = streams.begin(|alarm| {
             alarm.set(crate::worker::now());
             ready(NoTunnel::None)
         });
+        assert_eq!(turn, Some(Turn::Ended));
         let mut first = None;
-        streams.begin(|alarm| {
+        let turn = streams.begin(|alarm| {
             first = Some(alarm);
             ready(None)
         });
+        assert_eq!(turn, Some(Turn::Ended));
         let cx = Context::from_waker(Waker::noop());
         assert!(first.unwrap().poll(&cx).is_pending());
     }
