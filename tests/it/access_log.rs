@@ -13,13 +13,20 @@ use crate::scene::{
 };
 
 /// Records of a log, as many as are wanted, once they are there.
-async fn records(file: &Path, count: usize) -> Vec<Value> {
+pub(crate) async fn records(file: &Path, count: usize) -> Vec<Value> {
     let lines = || std::fs::read_to_string(file).unwrap_or_default();
     until("the records are there", || lines().lines().count() >= count).await;
     lines()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+pub(crate) fn json_log(file: &Path) -> AccessLog {
+    AccessLog {
+        sink: AccessLogSink::File(file.to_owned()),
+        format: AccessLogFormat::Json,
+    }
 }
 
 fn number(record: &Value, field: &str) -> u64 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::access_log::{json_log, records};
 use crate::http2::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, RawFrame, Scene,
     WINDOW_UPDATE, agreement, literal, minimal, outstanding,
@@ -35,6 +36,17 @@ impl Frames {
             let frame = self.next().await.expect("a frame before the end");
             assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY);
             if frame.kind == HEADERS {
+                return frame;
+            }
+        }
+    }
+
+    /// The next bytes of an answer; it is not broken off before them.
+    async fn data(&mut self, stream: u32) -> RawFrame {
+        loop {
+            let frame = self.next().await.expect("a frame before the end");
+            assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY);
+            if frame.kind == DATA && frame.stream == stream {
                 return frame;
             }
         }
@@ -142,6 +154,63 @@ async fn answers_that_nobody_takes_are_held_back_at_their_targets() {
         outstanding(&scene.running) == 0
     })
     .await;
+}
+
+/// Longer than a client in these tests is ever silent that is not meant to be.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn the_last_piece_of_an_answer_waits_for_its_client_like_any_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let target = telling(50_000, &Arc::default()).await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.idle_timeout = IDLE_TIMEOUT;
+        config.load_balancer.access_log = Some(json_log(&log));
+    })
+    .await;
+    let mut frames = scene.frames_with(&[(INITIAL_WINDOW, 0)]).await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+
+    assert_eq!(frames.reason(1).await, CANCEL);
+    let record = records(&log, 1).await.remove(0);
+    assert_eq!(record["elb_status_code"], 200);
+    let sent = record["sent_bytes"].as_u64().unwrap();
+    assert!(
+        sent < 1000,
+        "{sent} bytes, and not one of the body was sent"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_little_at_a_time_has_its_whole_answer() {
+    const LENGTH: usize = 100_000;
+    let target = telling(LENGTH, &Arc::default()).await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.idle_timeout = IDLE_TIMEOUT;
+    })
+    .await;
+    let mut frames = scene.frames_with(&[(INITIAL_WINDOW, 0)]).await;
+    frames.allow(0, LENGTH as u32).await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+    let mut came = 0;
+    for _ in 0..10 {
+        tokio::time::sleep(IDLE_TIMEOUT / 5).await;
+        frames.allow(1, 100).await;
+        came += frames.data(1).await.payload.len();
+    }
+
+    frames.allow(1, LENGTH as u32).await;
+    loop {
+        let data = frames.data(1).await;
+        came += data.payload.len();
+        if data.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(came, LENGTH);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(super) async fn send(
     let mut sending = Sending {
         outgoing,
         body,
-        held: None,
+        held: Bytes::new(),
         record,
         idle_timeout,
         waits_since: None,
@@ -36,11 +36,11 @@ pub(super) async fn send(
 struct Sending<'a> {
     outgoing: &'a mut SendStream<Bytes>,
     body: Body,
-    /// A piece that the client's window had no room for.
-    held: Option<Bytes>,
+    /// A piece, or what is left of it, that the client's window had no room for.
+    held: Bytes,
     record: &'a mut Record,
     idle_timeout: Duration,
-    /// Since when the client has taken nothing.
+    /// Since when the client has taken nothing, where something is held.
     waits_since: Option<Instant>,
 }
 
@@ -51,9 +51,9 @@ impl Sending<'_> {
             if outstanding.is_some_and(Outstanding::is_over) {
                 return Poll::Ready(Err(Reason::INTERNAL_ERROR));
             }
-            let waited = match self.held {
-                Some(_) => self.poll_room(cx),
-                None => self.poll_piece(cx),
+            let waited = match self.held.is_empty() {
+                true => self.poll_piece(cx),
+                false => self.poll_room(cx),
             };
             match waited {
                 Poll::Ready(Ok(Progress::Some)) => {}
@@ -76,60 +76,61 @@ impl Sending<'_> {
         }
     }
 
-    /// Takes the next piece of the body and hands it on, where it is the last or the window has room.
+    /// Takes the next piece of the body, and hands on as much of it as the window has room for.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Reason>> {
-        // h2 keeps pieces until the client's window opens, so they must be owned.
+        // h2 keeps pieces until they are sent, so they must be owned.
         let piece = self
             .body
             .poll_lend(cx, |_, piece| Bytes::copy_from_slice(piece));
-        let piece = match piece {
-            Poll::Ready(Ok(Some(piece))) => piece,
-            Poll::Ready(Ok(None)) => {
-                return Poll::Ready(self.hand_over(Bytes::new(), Progress::Ended));
+        match piece {
+            Poll::Ready(Ok(Some(piece))) if !piece.is_empty() => {
+                self.outgoing.reserve_capacity(piece.len());
+                self.held = piece;
+                self.poll_room(cx)
             }
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::INTERNAL_ERROR)),
+            Poll::Ready(Ok(Some(_))) if !self.body.is_done() => Poll::Ready(Ok(Progress::Some)),
+            Poll::Ready(Ok(_)) => Poll::Ready(self.hand_over(Bytes::new(), Progress::Ended)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::INTERNAL_ERROR)),
             // A client that resets the stream wakes it.
-            Poll::Pending => {
-                return self
-                    .outgoing
-                    .poll_reset(cx)
-                    .map(|reset| Err(reset.unwrap_or(Reason::CANCEL)));
+            Poll::Pending => self
+                .outgoing
+                .poll_reset(cx)
+                .map(|reset| Err(reset.unwrap_or(Reason::CANCEL))),
+        }
+    }
+
+    /// Waits for room in the client's window, and hands on as much of what is held. No more: the last piece, too, shall
+    /// have somebody who waits for its client, and a client that takes little at a time is seen to take it.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Reason>> {
+        let room = loop {
+            match self.outgoing.capacity() {
+                0 => match self.outgoing.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Reason::CANCEL)),
+                    Poll::Pending => {
+                        self.body.poll_other_way(cx);
+                        self.waits_since.get_or_insert_with(worker::now);
+                        return Poll::Pending;
+                    }
+                },
+                room => break room,
             }
         };
-        self.record.exchange.sent_bytes += piece.len() as u64;
-        if self.body.is_done() {
-            // The last piece waits with h2, if it must.
-            return Poll::Ready(self.hand_over(piece, Progress::Ended));
-        }
-        // One byte: h2 asks for the rest once it has the piece, and room that waits for a piece would be missed by the
-        // other streams.
-        self.outgoing.reserve_capacity(1);
-        self.held = Some(piece);
-        Poll::Ready(Ok(Progress::Some))
-    }
-
-    /// Waits for room in the client's window, and hands on what is held.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Reason>> {
-        while self.outgoing.capacity() == 0 {
-            match self.outgoing.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Reason::CANCEL)),
-                Poll::Pending => {
-                    self.body.poll_other_way(cx);
-                    self.waits_since.get_or_insert_with(worker::now);
-                    return Poll::Pending;
-                }
-            }
-        }
         self.waits_since = None;
-        let piece = self.held.take().unwrap_or_default();
-        Poll::Ready(self.hand_over(piece, Progress::Some))
+        let part = self.held.split_to(room.min(self.held.len()));
+        let progress = match self.held.is_empty() && self.body.is_done() {
+            true => Progress::Ended,
+            false => Progress::Some,
+        };
+        Poll::Ready(self.hand_over(part, progress))
     }
 
-    fn hand_over(&mut self, piece: Bytes, progress: Progress) -> Result<Progress, Reason> {
+    fn hand_over(&mut self, part: Bytes, progress: Progress) -> Result<Progress, Reason> {
+        let length = part.len() as u64;
         self.outgoing
-            .send_data(piece, progress == Progress::Ended)
+            .send_data(part, progress == Progress::Ended)
             .map_err(|_| Reason::CANCEL)?;
+        self.record.exchange.sent_bytes += length;
         Ok(progress)
     }
 }
