@@ -62,7 +62,7 @@ impl Scene {
 }
 
 /// The body of a request to a target, however it is framed.
-async fn body_of(head: &str, client: &mut Conversation) -> Vec<u8> {
+pub(crate) async fn body_of(head: &str, client: &mut Conversation) -> Vec<u8> {
     if let Some(length) = header(head, "content-length") {
         return client.body(length.parse().unwrap()).await;
     }

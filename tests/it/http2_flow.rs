@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::access_log::{json_log, records};
 use crate::http2::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, RawFrame, Scene,
-    WINDOW_UPDATE, agreement, literal, minimal, outstanding,
+    WINDOW_UPDATE, agreement, body_of, literal, minimal, outstanding,
 };
 use crate::scene::{Conversation, Target, header, soon, until};
 
@@ -211,6 +211,48 @@ async fn a_client_that_takes_little_at_a_time_has_its_whole_answer() {
         }
     }
     assert_eq!(came, LENGTH);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_beside_an_answer_that_nobody_reads_yet() {
+    const LENGTH: usize = 200_000;
+    let (tell, mut told) = tokio::sync::mpsc::channel(1);
+    let target = Target::playing(move |head: String, mut client: Conversation| {
+        let tell = tell.clone();
+        async move {
+            let body = "a".repeat(LENGTH);
+            client
+                .say(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n{body}"
+                ))
+                .await;
+            let uploaded = body_of(&head, &mut client).await;
+            tell.send(uploaded).await.unwrap();
+            Some(client)
+        }
+    })
+    .await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.idle_timeout = IDLE_TIMEOUT;
+    })
+    .await;
+    let mut frames = scene.frames_with(&[(INITIAL_WINDOW, 0)]).await;
+    frames.allow(0, LENGTH as u32).await;
+    frames.head(1, 0, &[]).await;
+    frames.until(HEADERS, 1).await;
+    for _ in 0..10 {
+        tokio::time::sleep(IDLE_TIMEOUT / 5).await;
+        frames.send(DATA, 0, 1, b"piece").await;
+    }
+    frames.send(DATA, END_STREAM, 1, b"").await;
+
+    let uploaded = soon("the whole upload", told.recv()).await.unwrap();
+    assert_eq!(uploaded, b"piece".repeat(10));
+    frames.allow(1, LENGTH as u32).await;
+    let mut came = 0;
+    while came < LENGTH {
+        came += frames.data(1).await.payload.len();
+    }
 }
 
 #[tokio::test]

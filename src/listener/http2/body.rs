@@ -26,7 +26,7 @@ pub(super) async fn send(
         held: Bytes::new(),
         record,
         idle_timeout,
-        waits_since: None,
+        silence: None,
     };
     if let Err(reason) = poll_fn(|cx| sending.poll(cx, alarm)).await {
         sending.outgoing.send_reset(reason);
@@ -40,8 +40,16 @@ struct Sending<'a> {
     held: Bytes,
     record: &'a mut Record,
     idle_timeout: Duration,
-    /// Since when the client has taken nothing, where something is held.
-    waits_since: Option<Instant>,
+    /// The client's silence, where something is held.
+    silence: Option<Silence>,
+}
+
+/// A client that has taken nothing, and sent nothing of its own body.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    since: Instant,
+    /// How much of its body had come.
+    received: u64,
 }
 
 impl Sending<'_> {
@@ -62,8 +70,8 @@ impl Sending<'_> {
                 Poll::Pending => break,
             }
         }
-        let active = match self.waits_since {
-            Some(since) => since,
+        let active = match self.silence {
+            Some(silence) => silence.since,
             // Not from now on: it is the alarm that asks again when it rings.
             None => self.body.last_active().unwrap_or_else(worker::now),
         };
@@ -71,7 +79,7 @@ impl Sending<'_> {
         match alarm.poll(cx) {
             Poll::Pending => Poll::Pending,
             // Nobody is told whose silence it was, but it was not the whole answer.
-            Poll::Ready(()) if self.waits_since.is_some() => Poll::Ready(Err(Reason::CANCEL)),
+            Poll::Ready(()) if self.silence.is_some() => Poll::Ready(Err(Reason::CANCEL)),
             Poll::Ready(()) => Poll::Ready(Err(Reason::INTERNAL_ERROR)),
         }
     }
@@ -109,20 +117,34 @@ impl Sending<'_> {
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Reason::CANCEL)),
                     Poll::Pending => {
                         self.body.poll_other_way(cx);
-                        self.waits_since.get_or_insert_with(worker::now);
+                        self.note_silence();
                         return Poll::Pending;
                     }
                 },
                 room => break room,
             }
         };
-        self.waits_since = None;
+        self.silence = None;
         let part = self.held.split_to(room.min(self.held.len()));
         let progress = match self.held.is_empty() && self.body.is_done() {
             true => Progress::Ended,
             false => Progress::Some,
         };
         Poll::Ready(self.hand_over(part, progress))
+    }
+
+    /// Remembers since when, or that it begins again after the client has sent something.
+    fn note_silence(&mut self) {
+        let received = self.record.body.as_ref().map_or(0, |body| body.get());
+        if self
+            .silence
+            .is_none_or(|silence| silence.received != received)
+        {
+            self.silence = Some(Silence {
+                since: worker::now(),
+                received,
+            });
+        }
     }
 
     fn hand_over(&mut self, part: Bytes, progress: Progress) -> Result<Progress, Reason> {
