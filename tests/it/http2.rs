@@ -996,11 +996,12 @@ impl Frames {
         stream: u32,
         payload: &[u8],
     ) -> io::Result<()> {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame).await?;
+        self.write(&frame(kind, flags, stream, payload)).await
+    }
+
+    /// Sends frames in one piece.
+    pub(crate) async fn write(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.0.write_all(frames).await?;
         self.0.flush().await
     }
 
@@ -1071,6 +1072,14 @@ impl Frames {
     pub(crate) async fn end(&mut self) {
         while self.next().await.is_some() {}
     }
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 /// A field that no table remembers (RFC 7541 §6.2.2).

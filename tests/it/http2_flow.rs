@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::access_log::{json_log, records};
 use crate::http2::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, RawFrame, Scene,
-    WINDOW_UPDATE, agreement, body_of, literal, minimal, outstanding,
+    WINDOW_UPDATE, agreement, body_of, frame, literal, minimal, outstanding,
 };
 use crate::scene::{Conversation, Target, header, soon, until};
 
@@ -50,6 +50,14 @@ impl Frames {
                 return frame;
             }
         }
+    }
+
+    /// Asks and takes it back in one go.
+    async fn get_and_reset(&mut self, stream: u32) {
+        let block = minimal("GET", "/");
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &block);
+        let reset = frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        self.write(&[head, reset].concat()).await.unwrap();
     }
 
     /// The reason by which the load balancer resets a stream.
@@ -253,6 +261,25 @@ async fn an_upload_goes_on_beside_an_answer_that_nobody_reads_yet() {
     while came < LENGTH {
         came += frames.data(1).await.payload.len();
     }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_stream_that_is_over_is_460() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let target = telling(2, &Arc::default()).await;
+    let scene = Scene::with(&target, |config| {
+        // So that the answer is there at once.
+        config.target_groups[0].targets.clear();
+        config.load_balancer.access_log = Some(json_log(&log));
+    })
+    .await;
+    let mut frames = scene.frames().await;
+    frames.get_and_reset(1).await;
+
+    let record = records(&log, 1).await.remove(0);
+    assert_eq!(record["elb_status_code"], 460);
+    assert_eq!(record["sent_bytes"], 0);
 }
 
 #[tokio::test]

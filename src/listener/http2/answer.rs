@@ -122,7 +122,7 @@ async fn reply(
         outstanding,
     } = response;
     record.outstanding = outstanding;
-    record.exchange.sent_bytes = headers.size();
+    let size = headers.size();
     let is_whole = body.is_done();
     let mut head = http::Response::new(());
     *head.status_mut() = status;
@@ -139,14 +139,20 @@ async fn reply(
     }
     // A long body shall not hold them.
     drop(headers);
-    match respond.send_response(head, is_whole) {
-        Ok(mut outgoing) if !is_whole => {
-            body::send(&mut outgoing, body, record, idle_timeout, alarm).await;
-        }
-        Ok(_) => {}
-        // The stream is over.
-        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+    let Ok(mut outgoing) = respond.send_response(head, is_whole) else {
+        gone(respond, record);
+        return;
+    };
+    record.exchange.sent_bytes = size;
+    if !is_whole {
+        body::send(&mut outgoing, body, record, idle_timeout, alarm).await;
     }
+}
+
+/// The client has reset the stream before it was answered.
+pub(super) fn gone(mut respond: SendResponse<Bytes>, record: &mut Record) {
+    proxy::client_gone(&mut record.exchange);
+    respond.send_reset(Reason::INTERNAL_ERROR);
 }
 
 #[cfg(test)]

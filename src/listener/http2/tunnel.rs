@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use http::Method;
 
+use super::answer::gone;
 use super::record::{Keeper, Record};
 use crate::action::Tunnel;
 use crate::headers::{Headers, Name, Names};
@@ -74,19 +75,20 @@ pub(super) fn open(
         Name::ContentLength,
     ]);
     headers.remove_all(OURS);
-    record.kept_by = Keeper::Ledger(Arc::clone(record.kept_by.ledger()));
-    record.exchange.tunnelled();
-    record.exchange.sent_bytes = headers.size();
-    record.outstanding = outstanding;
+    let size = headers.size();
     let Body::Upgraded(target) = body else {
         return None;
     };
     let mut agreement = http::Response::new(());
     *agreement.headers_mut() = headers.to_map(Names::NONE);
     let Ok(outgoing) = respond.send_response(agreement, false) else {
-        respond.send_reset(Reason::INTERNAL_ERROR);
+        gone(respond, &mut record);
         return None;
     };
+    record.kept_by = Keeper::Ledger(Arc::clone(record.kept_by.ledger()));
+    record.exchange.tunnelled();
+    record.exchange.sent_bytes = size;
+    record.outstanding = outstanding;
     let stream = Http2Stream::new(incoming, outgoing);
     let tunnel = Box::new(Tunnel::new(target));
     Some(Box::pin(carry(
