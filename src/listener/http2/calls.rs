@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 
-/// Most streams at a time; the connection is one caller more.
+/// Streams at once on one connection (ALB quota: 128); the connection is one caller more.
 pub(super) const STREAMS_MAX: usize = 128;
 
 /// Who wants a turn: each stream by a bit, the connection itself by a word of its own.

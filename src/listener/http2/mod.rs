@@ -30,8 +30,6 @@ use calls::{Calls, STREAMS_MAX};
 use streams::{Streams, Turn};
 use wire::Wire;
 
-/// Streams at once on one connection (ALB quota: 128).
-const CONCURRENT_STREAMS_MAX: u32 = STREAMS_MAX as u32;
 /// Bytes of one request body on their way before its target took any.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection.
@@ -118,7 +116,7 @@ enum Ended {
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .max_concurrent_streams(STREAMS_MAX as u32)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(SMALL_PIECES_MAX)
