@@ -92,9 +92,14 @@ impl AsyncWrite for Http2Stream {
         Poll::Ready(Ok(count))
     }
 
-    /// What was written is with the connection, which sends it by itself.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// What was written is with the connection, which sends it by itself. Fails, and wakes who asked, once the client has
+    /// reset the stream: nobody hears of that who neither reads nor writes.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut().outgoing.poll_reset(cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(io::Error::other(error))),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

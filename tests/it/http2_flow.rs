@@ -52,6 +52,21 @@ impl Frames {
         }
     }
 
+    async fn ask_for_a_websocket(&mut self, stream: u32) {
+        let block: Vec<u8> = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "web.example"),
+            ("sec-websocket-version", "13"),
+        ]
+        .iter()
+        .flat_map(|(name, value)| literal(name, value))
+        .collect();
+        self.send(HEADERS, END_HEADERS, stream, &block).await;
+    }
+
     /// Asks and takes it back in one go.
     async fn get_and_reset(&mut self, stream: u32) {
         let block = minimal("GET", "/");
@@ -544,18 +559,7 @@ async fn a_websocket_whose_client_takes_nothing_stops_its_target() {
     let mut frames = scene.frames_with(&[(INITIAL_WINDOW, 10)]).await;
     frames.get(1).await;
     frames.until(HEADERS, 1).await;
-    let block: Vec<u8> = [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "https"),
-        (":path", "/"),
-        (":authority", "web.example"),
-        ("sec-websocket-version", "13"),
-    ]
-    .iter()
-    .flat_map(|(name, value)| literal(name, value))
-    .collect();
-    frames.send(HEADERS, END_HEADERS, 3, &block).await;
+    frames.ask_for_a_websocket(3).await;
     frames.until(HEADERS, 3).await;
     assert_eq!(frames.until(DATA, 3).await.payload.len(), 10);
     let before = still(&written).await;
@@ -566,4 +570,47 @@ async fn a_websocket_whose_client_takes_nothing_stops_its_target() {
     frames.reset(3, CANCEL).await;
     frames.get(5).await;
     frames.until(HEADERS, 5).await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_its_client_resets_ends_though_its_target_takes_nothing() {
+    const CHUNK: usize = 16 << 10;
+    let target = Target::playing(async |head: String, mut client: Conversation| {
+        if header(&head, "upgrade").is_none() {
+            client.answer("no socket").await;
+            return Some(client);
+        }
+        client.say(agreement(&head)).await;
+        std::future::pending::<()>().await;
+        Some(client)
+    })
+    .await;
+    let scene = Scene::before(&target).await;
+    let mut frames = scene.frames().await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+    frames.ask_for_a_websocket(3).await;
+    frames.until(HEADERS, 3).await;
+    // Windows of the connection and of the stream, as long as they open.
+    let mut windows = [1 << 20, 256 << 10];
+    loop {
+        while windows.iter().all(|&window| window >= CHUNK) {
+            frames.send(DATA, 0, 3, &[b'a'; CHUNK]).await;
+            windows = windows.map(|window| window - CHUNK);
+        }
+        match tokio::time::timeout(Duration::from_millis(300), frames.next()).await {
+            Ok(frame) => {
+                let frame = frame.expect("a frame before the end");
+                assert_eq!(frame.kind, WINDOW_UPDATE);
+                let more = u32::from_be_bytes(frame.payload.try_into().unwrap());
+                windows[usize::from(frame.stream != 0)] += more as usize;
+            }
+            Err(_) => break,
+        }
+    }
+    assert_eq!(outstanding(&scene.running), 1);
+
+    frames.reset(3, CANCEL).await;
+
+    until("the tunnel is over", || outstanding(&scene.running) == 0).await;
 }
