@@ -20,6 +20,7 @@ use crate::headers::{Headers, Name, Names};
 use crate::http1::{
     self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
 };
+use crate::message::cookie;
 use crate::rule::{Backslash, Case, Pattern};
 use crate::target::stickiness::{self, KeyRing, Opened, Pair, Stays};
 
@@ -75,7 +76,7 @@ fn read_request(bytes: &[u8]) -> Result<Option<(Request, usize, Persistence)>, M
     let Some((head, length)) = parse_request(bytes)? else {
         return Ok(None);
     };
-    let (body, used, completeness) = read_body(head.framing, &bytes[length..])?;
+    let (body, used, completeness) = read_body(head.framing, &bytes[length..], usize::MAX)?;
     if completeness == Completeness::Part {
         return Ok(None);
     }
@@ -91,20 +92,51 @@ fn read_request(bytes: &[u8]) -> Result<Option<(Request, usize, Persistence)>, M
 /// Reads one response to `method` and its body; gives how many bytes they take. `None` where it is refused or
 /// incomplete.
 pub fn read_response(bytes: &[u8], method: &Method) -> Option<(Vec<u8>, usize)> {
+    read_response_by(bytes, method, usize::MAX)
+}
+
+/// The same with a body of which at most `piece_max` bytes, 1 at least, come at once.
+pub fn read_response_by(
+    bytes: &[u8],
+    method: &Method,
+    piece_max: usize,
+) -> Option<(Vec<u8>, usize)> {
     let (head, length) = parse_response(bytes, method).ok()??;
-    let (body, used, completeness) = read_body(head.framing, &bytes[length..]).ok()?;
+    let (body, used, completeness) = read_body(head.framing, &bytes[length..], piece_max).ok()?;
     (completeness == Completeness::Whole).then_some((body, length + used))
 }
 
 /// Reads a chunked body; gives it and how many bytes it takes. `None` where it is refused or incomplete.
 pub fn read_chunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (body, used, completeness) = read_body(http1::Framing::Chunked, bytes).ok()?;
+    let (body, used, completeness) = read_body(http1::Framing::Chunked, bytes, usize::MAX).ok()?;
     (completeness == Completeness::Whole).then_some((body, used))
 }
 
 /// Whether a path pattern fits.
 pub fn path_pattern_matches(pattern: &str, path: &[u8]) -> bool {
     Pattern::compile(pattern, Case::Sensitive, Backslash::Literal).matches(path)
+}
+
+/// What a client's Cookie header has under one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cookie {
+    /// No such cookie.
+    Nothing,
+    /// One with this value.
+    One(Vec<u8>),
+    /// More than one.
+    Several,
+}
+
+/// Looks for a cookie.
+pub fn find_cookie(header: &[u8], name: &str) -> Cookie {
+    let mut headers = Headers::default();
+    headers.append(Name::Cookie, header);
+    match cookie::find(&headers, name) {
+        cookie::Found::Nothing => Cookie::Nothing,
+        cookie::Found::One(value) => Cookie::One(value.to_vec()),
+        cookie::Found::Several => Cookie::Several,
+    }
 }
 
 /// Opens a client's stickiness cookies of every kind, under keys that have sealed none of them. Whether one opens.

@@ -174,18 +174,20 @@ impl Reader {
     }
 }
 
-/// Reads a body from the start of bytes at hand: what it says, how many of them it takes, and whether that is all of
-/// it. For fuzzing, where there is no connection.
+/// Reads a body from the start of bytes at hand, of which it sees `piece_max` at once: what it says, how many of them
+/// it takes, and whether that is all of it. For fuzzing, where there is no connection.
 pub(crate) fn read_body(
     framing: Framing,
     bytes: &[u8],
+    piece_max: usize,
 ) -> Result<(Vec<u8>, usize, Completeness), Malformed> {
     let (mut body, mut at) = (Vec::new(), 0);
     let Some(mut reader) = Reader::new(framing) else {
         return Ok((body, at, Completeness::Whole));
     };
     while at < bytes.len() && !reader.is_complete() {
-        let (used, piece) = reader.piece(&bytes[at..])?;
+        let end = at.saturating_add(piece_max).min(bytes.len());
+        let (used, piece) = reader.piece(&bytes[at..end])?;
         body.extend_from_slice(piece);
         at += used;
     }
