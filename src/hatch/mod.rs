@@ -2,8 +2,10 @@
 //! anyone else.
 
 mod hallway;
+mod http2;
 
 pub use hallway::{Arrived, Cookies, Hallway, arrive, pass_response};
+pub use http2::Http2Server;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
