@@ -2,6 +2,7 @@
 //! extensions and trailers. Trailers are read and dropped, as ALB does.
 
 use super::Malformed;
+use super::fields::is_token;
 
 /// Most bytes of chunk extensions and trailers in one body. Neither is passed on, so neither may cost much.
 const OVERHEAD_MAX: u32 = 16 * 1024;
@@ -144,11 +145,6 @@ impl Decoder {
         ))?;
         Ok(())
     }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn digit(byte: u8) -> Result<u64, Malformed> {

@@ -6,6 +6,7 @@ use http::{Method, Version};
 use memchr::{memchr, memrchr};
 use smallvec::SmallVec;
 
+use super::fields::is_token;
 use super::framing::FRAMING;
 use super::{FramingHeader, HEADERS_MAX};
 use crate::headers::{Headers, Name};
@@ -280,7 +281,7 @@ fn judge(
         judge_field(verdict, field, &mut codings, &mut lengths);
     }
     judge_framing(verdict, method, version, &codings, &lengths);
-    if !method.iter().all(|&byte| is_token_byte(byte)) {
+    if !method.iter().all(|&byte| is_token(byte)) {
         verdict.note(Reason::BadMethod);
     }
     judge_version(verdict, version);
@@ -300,7 +301,7 @@ fn judge_field<'a>(
         .any(|&byte| ends_lines(byte));
     if is_harmful {
         verdict.note(Reason::BadHeader);
-    } else if !field.name.iter().all(|&byte| is_token_byte(byte))
+    } else if !field.name.iter().all(|&byte| is_token(byte))
         || !field.value.iter().all(|&byte| is_value_byte(byte))
     {
         verdict.note(Reason::NonCompliantHeader);
@@ -401,22 +402,14 @@ fn judge_lengths(verdict: &mut Verdict, lengths: &Values<'_>) -> Option<u64> {
 }
 
 fn judge_version(verdict: &mut Verdict, version: &[u8]) {
-    match trim(version) {
-        HTTP_0_9 => verdict.note(Reason::NonCompliantVersion),
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            minor @ b'0'..=b'9',
-        ] => {
-            if trim(version).len() != version.len() || *minor > b'1' {
+    let bare = trim(version);
+    match bare.strip_prefix(b"HTTP/1.") {
+        Some([minor @ b'0'..=b'9']) => {
+            if bare.len() != version.len() || *minor > b'1' {
                 verdict.note(Reason::NonCompliantVersion);
             }
         }
+        _ if bare == HTTP_0_9 => verdict.note(Reason::NonCompliantVersion),
         _ => verdict.note(Reason::BadVersion),
     }
 }
@@ -459,10 +452,7 @@ fn split_first_line<'a>(line: &'a [u8], verdict: &mut Verdict) -> (&'a [u8], &'a
         );
     };
     // What is no token at the end of the line, such as spaces, belongs to the last word.
-    let last = rest
-        .iter()
-        .rposition(|&byte| is_token_byte(byte))
-        .unwrap_or(0);
+    let last = rest.iter().rposition(|&byte| is_token(byte)).unwrap_or(0);
     match memrchr(b' ', &rest[..=last]) {
         Some(space) => {
             if rest == b" " {
@@ -595,10 +585,6 @@ fn number(digits: &[u8]) -> Option<u64> {
         b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
         _ => None,
     })
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~".contains(&byte)
 }
 
 fn is_value_byte(byte: u8) -> bool {

@@ -61,8 +61,13 @@ pub(super) fn line_end(
 
 /// How many bytes of a token (RFC 9110 §5.6.2) stand first.
 pub(super) fn length_of_token(bytes: &[u8]) -> usize {
-    let end = bytes.iter().position(|byte| !TOKEN[usize::from(*byte)]);
+    let end = bytes.iter().position(|&byte| !is_token(byte));
     end.unwrap_or(bytes.len())
+}
+
+/// Whether a byte may stand in a token.
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
 
 static TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");

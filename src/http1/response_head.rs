@@ -66,31 +66,9 @@ fn read_status_line(bytes: &[u8]) -> Result<Option<(Version, StatusCode, usize)>
     let Some((line, reason)) = bytes.split_first_chunk::<{ "HTTP/1.1 200".len() }>() else {
         return Ok(None);
     };
-    let (version, code) = match line {
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            b'1',
-            b' ',
-            code @ ..,
-        ] => (Version::HTTP_11, code),
-        [
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            b'0',
-            b' ',
-            code @ ..,
-        ] => (Version::HTTP_10, code),
+    let (version, code) = match line.split_first_chunk() {
+        Some((b"HTTP/1.1 ", code)) => (Version::HTTP_11, code),
+        Some((b"HTTP/1.0 ", code)) => (Version::HTTP_10, code),
         _ => return Err(Malformed::Syntax(NO_STATUS_LINE)),
     };
     let status = StatusCode::from_bytes(code)

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use http::{Method, Version};
 
+use super::fields::is_token;
 use super::{Connection, Framing};
 use crate::headers::{Headers, Name};
 
@@ -89,13 +90,10 @@ fn is_nominated(headers: &Headers) -> bool {
 fn only(headers: &Headers) -> Option<&[u8]> {
     let mut values = headers.all(Name::Upgrade);
     let value = values.next()?;
-    let is_one = values.next().is_none() && value.iter().all(|&byte| is_token(byte));
+    // RFC 9110 §7.8: a token, perhaps with a version behind a slash.
+    let is_named = value.iter().all(|&byte| byte == b'/' || is_token(byte));
+    let is_one = values.next().is_none() && is_named;
     (is_one && !value.is_empty()).then_some(value)
-}
-
-/// RFC 9110 §7.8: a token, perhaps with a version behind a slash.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte)
 }
 
 /// HTTP itself and TLS are not carried blindly: requests inside would pass by every rule (h2c smuggling).
