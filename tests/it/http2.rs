@@ -81,6 +81,19 @@ pub(crate) async fn body_of(head: &str, client: &mut Conversation) -> Vec<u8> {
     body
 }
 
+/// Answers `/fine`, and waits with everything else until its client has gone.
+pub(crate) async fn fine_or_silent() -> Target {
+    Target::playing(async |head: String, mut client: Conversation| {
+        if head.starts_with("GET /fine ") {
+            client.answer("fine").await;
+            return Some(client);
+        }
+        client.end().await;
+        None
+    })
+    .await
+}
+
 /// Says back what it was sent.
 pub(crate) async fn echo() -> Target {
     Target::playing(async |head: String, mut client: Conversation| {
@@ -824,15 +837,12 @@ async fn targets_and_hosts_that_http1_would_refuse_are_refused() {
         ("/", "[web]"),
     ] {
         let mut frames = scene.frames().await;
-        let block: Vec<u8> = [
+        let block = literals([
             (":method", "GET"),
             (":scheme", "https"),
             (":path", path),
             (":authority", authority),
-        ]
-        .iter()
-        .flat_map(|(name, value)| literal(name, value))
-        .collect();
+        ]);
         frames
             .send(HEADERS, END_STREAM | END_HEADERS, 1, &block)
             .await;
@@ -843,11 +853,7 @@ async fn targets_and_hosts_that_http1_would_refuse_are_refused() {
         let mut frames = scene.frames().await;
         let pseudo = [(":method", "GET"), (":scheme", "https"), (":path", "/")];
         let hosts = hosts.iter().map(|host| ("host", *host));
-        let block: Vec<u8> = pseudo
-            .into_iter()
-            .chain(hosts)
-            .flat_map(|(name, value)| literal(name, value))
-            .collect();
+        let block = literals(pseudo.into_iter().chain(hosts));
         frames
             .send(HEADERS, END_STREAM | END_HEADERS, 1, &block)
             .await;
@@ -858,15 +864,7 @@ async fn targets_and_hosts_that_http1_would_refuse_are_refused() {
 
 #[tokio::test]
 async fn floods_end_their_own_connection_and_harm_no_other() {
-    let target = Target::playing(async |head: String, mut client: Conversation| {
-        if head.starts_with("GET /fine ") {
-            client.answer("fine").await;
-            return Some(client);
-        }
-        client.end().await;
-        None
-    })
-    .await;
+    let target = fine_or_silent().await;
     let scene = Scene::before(&target).await;
     let other = scene.client().await;
 
@@ -973,9 +971,7 @@ impl Frames {
     /// A request for `/` with these headers besides.
     pub(crate) async fn head(&mut self, stream: u32, flags: u8, headers: &[(&str, &str)]) {
         let mut block = minimal(if flags == END_STREAM { "GET" } else { "POST" }, "/");
-        for (name, value) in headers {
-            block.extend(literal(name, value));
-        }
+        block.extend(literals(headers.iter().copied()));
         self.send(HEADERS, flags | END_HEADERS, stream, &block)
             .await;
     }
@@ -1091,18 +1087,22 @@ pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     field
 }
 
+/// Such fields, one behind the other.
+pub(crate) fn literals<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let fields = fields.into_iter();
+    fields
+        .flat_map(|(name, value)| literal(name, value))
+        .collect()
+}
+
 /// A request's pseudo-headers.
 pub(crate) fn minimal(method: &str, path: &str) -> Vec<u8> {
-    let fields = [
+    literals([
         (":method", method),
         (":scheme", "https"),
         (":path", path),
         (":authority", "web.example"),
-    ];
-    fields
-        .iter()
-        .flat_map(|(name, value)| literal(name, value))
-        .collect()
+    ])
 }
 
 /// Asks for a WebSocket by extended CONNECT; gives the answer.

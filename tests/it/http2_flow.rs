@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use crate::access_log::{json_log, records};
 use crate::http2::{
-    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, RawFrame, Scene,
-    WINDOW_UPDATE, agreement, body_of, frame, literal, minimal, outstanding,
+    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, NO_ERROR, RST_STREAM, RawFrame, Scene,
+    WINDOW_UPDATE, agreement, body_of, fine_or_silent, frame, literals, minimal, outstanding,
 };
 use crate::scene::{Conversation, Target, header, soon, until};
 
 const CANCEL: u32 = 8;
-const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2).
@@ -53,17 +52,14 @@ impl Frames {
     }
 
     async fn ask_for_a_websocket(&mut self, stream: u32) {
-        let block: Vec<u8> = [
+        let block = literals([
             (":method", "CONNECT"),
             (":protocol", "websocket"),
             (":scheme", "https"),
             (":path", "/"),
             (":authority", "web.example"),
             ("sec-websocket-version", "13"),
-        ]
-        .iter()
-        .flat_map(|(name, value)| literal(name, value))
-        .collect();
+        ]);
         self.send(HEADERS, END_HEADERS, stream, &block).await;
     }
 
@@ -453,15 +449,7 @@ async fn one_stream_too_many_is_refused_and_the_others_go_on() {
 
 #[tokio::test]
 async fn streams_that_were_reset_leave_their_places() {
-    let target = Target::playing(async |head: String, mut client: Conversation| {
-        if head.starts_with("GET /fine ") {
-            client.answer("fine").await;
-            return Some(client);
-        }
-        client.end().await;
-        None
-    })
-    .await;
+    let target = fine_or_silent().await;
     let scene = Scene::before(&target).await;
     let mut frames = scene.frames().await;
     for number in 0..STREAMS_MAX {
@@ -495,10 +483,7 @@ async fn a_head_that_is_too_large_is_told_so() {
     let mut frames = scene.frames().await;
     let filler = "a".repeat(120);
     let lines: Vec<(&str, &str)> = (0..80).map(|_| ("x-filler", &*filler)).collect();
-    let fields: Vec<u8> = lines
-        .iter()
-        .flat_map(|(name, value)| literal(name, value))
-        .collect();
+    let fields = literals(lines.iter().copied());
     // RFC 9113 §6.5.2 counts 32 bytes more for each line: 80 such lines are 12.8 KB, and 64 KiB are the limit.
     frames
         .send(HEADERS, END_STREAM, 1, &minimal("GET", "/"))

@@ -1,6 +1,6 @@
 //! S: where a message ends, and what is hidden behind it.
 
-use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, literal, minimal};
+use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, literals, minimal};
 use crate::scene::{Conversation, Target, until};
 use crate::support::{LoadBalancer, ok};
 
@@ -235,15 +235,12 @@ async fn s9_targets_of_two_minds() {
         ("https://evil.example/?", "/"),
     ] {
         let mut frames = fort.frames().await;
-        let block: Vec<u8> = [
+        let block = literals([
             (":method", "GET"),
             (":scheme", scheme),
             (":path", path),
             (":authority", "web.example"),
-        ]
-        .iter()
-        .flat_map(|(name, value)| literal(name, value))
-        .collect();
+        ]);
         frames
             .send(HEADERS, END_STREAM | END_HEADERS, 1, &block)
             .await;
@@ -397,8 +394,7 @@ async fn s13_what_http_2_may_not_say() {
     // Two lengths are one too many, whether they agree or not.
     let mut frames = fort.frames().await;
     let mut block = minimal("POST", "/");
-    block.extend(literal("content-length", "5"));
-    block.extend(literal("content-length", "6"));
+    block.extend(literals([("content-length", "5"), ("content-length", "6")]));
     frames.send(HEADERS, END_HEADERS, 1, &block).await;
     let _ = frames.try_send(DATA, END_STREAM, 1, b"hello").await;
     frames.refused(1).await;
