@@ -60,7 +60,7 @@ CASES = {
     "request-tls": Whole(whole.requests(whole.SMALL, tls=True), scene={"tls": True}),
     "request-h2": Whole(whole.http2, scene={"tls": True}),
     "websocket-echo": Whole(whole.messages),
-    "connection": Whole(whole.connections(), often=500),
+    "connection": Whole(whole.connections(), often=1_500),
     "connection-tls": Whole(whole.connections(tls=True), often=100, scene={"tls": True}),
     "rule-lookup-1": Step("rule-lookup", 1),
     "rule-lookup-100": Step("rule-lookup", 100),
@@ -94,10 +94,11 @@ class Cost:
 def cost(files, often):
     """Of two runs, one with `often` and one with twice as many; each is callgrind's file of each thread."""
     before, after = ({thread: callgrind.read(file) for thread, file in run.items()} for run in files)
-    # The worker's count doubles, and so may that of a log's thread, which is smaller. What else runs does the same both
-    # times, though not with the same count: making random numbers takes what it takes.
+    # The worker's count doubles, more or less: whether a close and the next connection share a wake-up is chance. So may
+    # that of a log's thread, which is smaller. What else runs does the same both times, though not with the same count:
+    # making random numbers takes what it takes.
     growth = {each: callgrind.growth(before[each], after[each]) for each in before.keys() & after.keys()}
-    doubled = [each for each in growth if 0.9 < growth[each].instructions / before[each].instructions < 1.05]
+    doubled = [each for each in growth if 0.75 < growth[each].instructions / before[each].instructions < 1.25]
     if not doubled:
         raise RuntimeError("no thread did twice as much")
     worker = max(doubled, key=lambda each: growth[each].instructions)
