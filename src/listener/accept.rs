@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::balance::{Balance, Counted, HandedOver, Placed};
 use super::connection::{self, Place};
+use super::crowd::Visit;
 use crate::telemetry::ListenerMetrics;
 use crate::tls::Socket;
 
@@ -44,25 +45,7 @@ pub(super) async fn run(
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((tcp, peer)) => {
-                match balance.place() {
-                    Placed::Here(load) => spawn(tcp, peer, &place, &open, &balance, load),
-                    Placed::There(worker, load) => {
-                        // A socket that cannot leave this event queue is closed with it.
-                        if let Ok(tcp) = tcp.into_std() {
-                            balance.hand_over(
-                                worker,
-                                HandedOver {
-                                    id: place.id,
-                                    tcp,
-                                    peer,
-                                    counted: load,
-                                },
-                            );
-                        }
-                    }
-                }
-            }
+            Ok((tcp, peer)) => take(tcp, peer, &place, &open, &balance),
             // The client was gone before we looked.
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
@@ -75,6 +58,48 @@ pub(super) async fn run(
         }
     }
     take_the_last(socket, &place, &open, &balance);
+}
+
+/// Serves a connection here, or has another worker serve it, if it may come in at all.
+fn take(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: &Rc<Place>,
+    open: &Arc<AtomicUsize>,
+    balance: &Balance,
+) {
+    let placed = balance.place();
+    // Asked here, so that whoever is turned away costs no other worker anything.
+    let Some(visit) = enter(peer, place, balance) else {
+        return;
+    };
+    match placed {
+        Placed::Here(counted) => spawn(tcp, peer, place, open, visit, counted),
+        Placed::There(worker, counted) => {
+            // A socket that cannot leave this event queue is closed with it.
+            if let Ok(tcp) = tcp.into_std() {
+                balance.hand_over(
+                    worker,
+                    HandedOver {
+                        id: place.id,
+                        tcp,
+                        peer,
+                        visit,
+                        counted,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Lets a client in whose connection is in its worker's count already; one that may not come in is counted as turned
+/// away, and as nothing else.
+fn enter(peer: SocketAddr, place: &Place, balance: &Balance) -> Option<Visit> {
+    let listener = place.listener();
+    let entered = place.enter(peer, balance.connections(), &listener);
+    let turned_away = |limit| listener.ledger.metrics.count_limit(limit);
+    entered.map_err(turned_away).ok()
 }
 
 /// Takes the connections that wait in a socket's queue: closing it would reset them.
@@ -96,8 +121,11 @@ fn take_the_last(
                 let tcp = tcp
                     .set_nonblocking(true)
                     .and_then(|()| TcpStream::from_std(tcp));
-                if let Ok(tcp) = tcp {
-                    spawn(tcp, peer, place, open, balance, balance.stay());
+                let counted = balance.stay();
+                if let Ok(tcp) = tcp
+                    && let Some(visit) = enter(peer, place, balance)
+                {
+                    spawn(tcp, peer, place, open, visit, counted);
                 }
             }
             Err(error) if is_about_the_client(&error) => {}
@@ -107,17 +135,16 @@ fn take_the_last(
 }
 
 /// Serves a connection that another worker accepted.
-pub(super) fn adopt(
-    connection: HandedOver,
-    place: &Rc<Place>,
-    open: &Arc<AtomicUsize>,
-    balance: &Balance,
-) {
+pub(super) fn adopt(connection: HandedOver, place: &Rc<Place>, open: &Arc<AtomicUsize>) {
     let HandedOver {
-        tcp, peer, counted, ..
+        id: _,
+        tcp,
+        peer,
+        visit,
+        counted,
     } = connection;
     if let Ok(tcp) = TcpStream::from_std(tcp) {
-        spawn(tcp, peer, place, open, balance, counted);
+        spawn(tcp, peer, place, open, visit, counted);
     }
 }
 
@@ -126,16 +153,10 @@ fn spawn(
     peer: SocketAddr,
     place: &Rc<Place>,
     open: &Arc<AtomicUsize>,
-    balance: &Balance,
+    visit: Visit,
     load: Counted,
 ) {
-    let listener = place.listener();
-    let metrics = &listener.ledger.metrics;
-    let counted = (Open::count(open, metrics), load);
-    let visit = match place.enter(peer, balance.connections(), &listener) {
-        Ok(visit) => visit,
-        Err(limit) => return metrics.count_limit(limit),
-    };
+    let counted = (Open::count(open, &place.listener().ledger.metrics), load);
     let (socket, place_of_one) = (Socket::new(tcp), Rc::clone(place));
     place.drain.spawn(connection::serve(
         socket,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::Command;
+use super::crowd::Visit;
 use crate::snapshot::ListenerId;
 
 /// How many connections a worker may have beyond the least busy one before it hands any over; a hand-over costs a
@@ -50,6 +51,7 @@ pub(super) struct HandedOver {
     pub(super) id: ListenerId,
     pub(super) tcp: TcpStream,
     pub(super) peer: SocketAddr,
+    pub(super) visit: Visit,
     pub(super) counted: Counted,
 }
 

@@ -507,7 +507,7 @@ async fn run(
             }
             Some(Command::Adopt(connection)) => {
                 if let Some(door) = doors.get(&connection.id) {
-                    accept::adopt(connection, &door.place, &door.connections, &balance);
+                    accept::adopt(connection, &door.place, &door.connections);
                 }
             }
             Some(Command::Close { id }) => {
