@@ -13,7 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
-use tokio_rustls::TlsAcceptor;
+use rustls::server::Acceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::crowd::{Crowd, Visit};
@@ -22,6 +23,7 @@ use super::http2;
 use crate::drain::Drain;
 use crate::http1::Connection;
 use crate::message::{Client, ConnectionId, Exchange, Kind, Limit, Outstanding, TlsFacts, page};
+use crate::model::Limits;
 use crate::snapshot::{Listener, ListenerId, Snapshot};
 use crate::tls::{self, Socket, Stream};
 use crate::worker::{self, Alarm};
@@ -141,7 +143,9 @@ impl Front {
             Some(_) => worker::wall_clock(started),
             None => SystemTime::UNIX_EPOCH,
         };
-        let limit = match self.visit.may_ask(&listener.limits, started) {
+        let (crowd, address) = (&self.place.crowd, self.client.peer.ip());
+        let visit = &self.visit;
+        let limit = match visit.may_ask(crowd, address, &listener.limits, started) {
             true => None,
             false => Some(Limit::RequestsPerClient),
         };
@@ -282,29 +286,64 @@ async fn handshake(
     let alarm = &front.alarm;
     let (limits, metrics) = (&listener.limits, &listener.ledger.metrics);
     let deadline = front.since + limits.handshake_timeout;
-    match alarm
-        .race(deadline, |cx| poll_greeting(&tcp, front, cx))
-        .await
-    {
+    let greeting = alarm.race(deadline, |cx| poll_greeting(&tcp, front, cx));
+    let agreed = match greeting.await {
         Some(Greeting::Tls) => {
-            // Who says nothing is not counted, so that silence keeps nobody out.
-            let Some(_begun) = front.place.crowd.begin_handshake(limits) else {
-                metrics.count_limit(Limit::Handshakes);
-                return None;
-            };
-            let mut accept = pin!(TlsAcceptor::from(config).accept(tcp));
-            match alarm.race(deadline, |cx| accept.as_mut().poll(cx)).await {
-                Some(Ok(tls)) => return Some(Box::new(tls)),
-                Some(Err(_)) => {}
-                None => metrics.count_limit(Limit::HandshakeTimeout),
-            }
+            let mut agreeing = pin!(agree(tcp, config, front, limits));
+            alarm.race(deadline, |cx| agreeing.as_mut().poll(cx)).await
         }
-        Some(Greeting::InClear) => answer_in_clear(tcp, front).await,
+        Some(Greeting::InClear) => {
+            answer_in_clear(tcp, front).await;
+            Some(Agreed::No)
+        }
         Some(Greeting::None) => return None,
+        None => None,
+    };
+    match agreed {
+        Some(Agreed::Yes(tls)) => return Some(tls),
+        Some(Agreed::No) => {}
+        Some(Agreed::TooMany) => {
+            metrics.count_limit(Limit::Handshakes);
+            return None;
+        }
         None => metrics.count_limit(Limit::HandshakeTimeout),
     }
     metrics.tls_errors.increment(1);
     None
+}
+
+/// How a handshake ended.
+enum Agreed {
+    Yes(Box<TlsStream<Socket>>),
+    No,
+    /// There was no place for it, or not for as long as it took.
+    TooMany,
+}
+
+/// The handshake from the client's hello on. It is counted once all of that is there: whoever says nothing or little
+/// keeps nobody out.
+async fn agree(
+    tcp: Socket,
+    config: Arc<rustls::ServerConfig>,
+    front: &Front,
+    limits: &Limits,
+) -> Agreed {
+    let Ok(hello) = LazyConfigAcceptor::new(Acceptor::default(), tcp).await else {
+        return Agreed::No;
+    };
+    let crowd = &front.place.crowd;
+    let begun = poll_fn(|cx| Poll::Ready(crowd.begin_handshake(limits, worker::now(), cx.waker())));
+    let Some(begun) = begun.await else {
+        return Agreed::TooMany;
+    };
+    let mut answering = hello.into_stream(config);
+    poll_fn(|cx| match Pin::new(&mut answering).poll(cx) {
+        Poll::Ready(Ok(tls)) => Poll::Ready(Agreed::Yes(Box::new(tls))),
+        Poll::Ready(Err(_)) => Poll::Ready(Agreed::No),
+        Poll::Pending if begun.is_over() => Poll::Ready(Agreed::TooMany),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// How a client begins.

@@ -1,13 +1,16 @@
 //! Who is there: client connections of all listeners and workers by address. Lets no more in than the limits say. Asked
 //! when a connection comes and when it ends; a request asks its client's bucket alone, which takes no lock.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -28,10 +31,14 @@ const REMEMBERED_LEAST: usize = REMEMBERED_MAX / 4 * 3;
 /// Descriptors that are for nobody's connection: files, the admin address, health checks.
 const DESCRIPTORS_KEPT: usize = 256;
 
+/// How long a handshake keeps its place when there are no more and another client wants one. Whoever is honest has
+/// answered by then from the other side of the world; a crowd that comes back all at once is still let in one by one.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Everybody who is connected to one load balancer.
 #[derive(Debug)]
 pub(super) struct Crowd {
-    handshakes: AtomicUsize,
+    handshakes: Mutex<Handshakes>,
     /// What descriptors allow.
     room: usize,
     since: Instant,
@@ -59,10 +66,11 @@ struct Record {
 #[derive(Debug, Default)]
 struct Bucket(AtomicU64);
 
-/// One connection of somebody, until it is dropped; `None` where no limit asked for the address.
+/// One connection of somebody, until it is dropped; empty until a limit asks for the address, which one may that came
+/// with a later configuration.
 // Boxed: connections are many, and most have none.
 #[derive(Debug)]
-pub(super) struct Visit(Option<Box<Known>>);
+pub(super) struct Visit(OnceCell<Box<Known>>);
 
 /// Whose connection it is.
 #[derive(Debug)]
@@ -72,14 +80,31 @@ struct Known {
     bucket: Arc<Bucket>,
 }
 
-/// One handshake in the crowd's count, until it is dropped.
+/// Handshakes under way, by the order in which they began.
+#[derive(Debug, Default)]
+struct Handshakes {
+    under_way: BTreeMap<u64, Begun>,
+    next: u64,
+}
+
 #[derive(Debug)]
-pub(super) struct Handshake<'a>(&'a AtomicUsize);
+struct Begun {
+    at: Instant,
+    /// Wakes whoever waits for it.
+    waker: Waker,
+}
+
+/// One handshake in the crowd's count, until it is dropped or has to make room.
+#[derive(Debug)]
+pub(super) struct Handshake<'a> {
+    crowd: &'a Crowd,
+    number: u64,
+}
 
 impl Crowd {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            handshakes: AtomicUsize::new(0),
+            handshakes: Mutex::default(),
             room: room(getrlimit(Resource::Nofile).current),
             since: worker::now(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -100,25 +125,56 @@ impl Crowd {
         if connections > most {
             return Err(Limit::Connections);
         }
-        if limits.connections_per_client.is_none() && limits.requests_per_client.is_none() {
-            return Ok(Visit(None));
+        let visit = Visit(OnceCell::new());
+        if asks_for_address(limits) {
+            let most = limits.connections_per_client.map(NonZeroU32::get);
+            let known = self.recognise(address, limits, most)?;
+            visit.0.get_or_init(|| Box::new(known));
         }
-        let known = self.recognise(address, limits)?;
-        Ok(Visit(Some(Box::new(known))))
+        Ok(visit)
     }
 
-    /// Lets a handshake begin, if there are not too many.
-    pub(super) fn begin_handshake(&self, limits: &Limits) -> Option<Handshake<'_>> {
-        let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
-        let begun = Handshake(&self.handshakes);
-        match limits.handshakes {
-            Some(most) if before >= most.get() as usize => None,
-            _ => Some(begun),
+    /// Lets a handshake begin, if there are not too many: else one that has been under way for long makes room. The task
+    /// of `waker` is woken when this one has to.
+    pub(super) fn begin_handshake(
+        &self,
+        limits: &Limits,
+        now: Instant,
+        waker: &Waker,
+    ) -> Option<Handshake<'_>> {
+        let mut handshakes = self.handshakes();
+        let Handshakes { under_way, next } = &mut *handshakes;
+        if let Some(most) = limits.handshakes
+            && under_way.len() >= most.get() as usize
+        {
+            let oldest = under_way.first_entry()?;
+            if now < oldest.get().at + HANDSHAKE_PATIENCE {
+                return None;
+            }
+            oldest.remove().waker.wake();
         }
+        let (number, waker) = (*next, waker.clone());
+        *next += 1;
+        under_way.insert(number, Begun { at: now, waker });
+        Some(Handshake {
+            crowd: self,
+            number,
+        })
     }
 
-    /// Those who came before a limit was set are not known.
-    fn recognise(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Known, Limit> {
+    fn handshakes(&self) -> MutexGuard<'_, Handshakes> {
+        // Sound after every step, even if a thread died between two.
+        let handshakes = self.handshakes.lock();
+        handshakes.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds or makes the record of an address and counts a connection in it, unless it has as many as it may.
+    fn recognise(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &Limits,
+        most: Option<u32>,
+    ) -> Result<Known, Limit> {
         let address = client_of(address, limits.client_ipv6_prefix);
         let mut shard = self.shard(address);
         let Shard { records, gone } = &mut *shard;
@@ -130,8 +186,7 @@ impl Crowd {
             }
             Entry::Vacant(unknown) => unknown.insert(Record::default()),
         };
-        let most = limits.connections_per_client;
-        if most.is_some_and(|most| record.connections >= most.get()) {
+        if most.is_some_and(|most| record.connections >= most) {
             return Err(Limit::ConnectionsPerClient);
         }
         record.connections += 1;
@@ -196,26 +251,54 @@ impl Shard {
 }
 
 impl Visit {
-    /// Whether the client may ask once more now. One who came before there was a limit may until it comes again.
-    pub(super) fn may_ask(&self, limits: &Limits, now: Instant) -> bool {
-        match (&self.0, limits.requests_per_client) {
+    /// Whether the client of this address may ask once more now. One who came before there was a limit is known from its
+    /// next request on.
+    pub(super) fn may_ask(
+        &self,
+        crowd: &Arc<Crowd>,
+        address: IpAddr,
+        limits: &Limits,
+        now: Instant,
+    ) -> bool {
+        if !asks_for_address(limits) {
+            return true;
+        }
+        let known = self.0.get().or_else(|| {
+            // Whoever is in stays in, and counts.
+            let known = crowd.recognise(address, limits, None).ok()?;
+            Some(self.0.get_or_init(|| Box::new(known)))
+        });
+        match (known, limits.requests_per_client) {
             (Some(known), Some(rate)) => known.bucket.take(rate, known.crowd.time(now)),
             _ => true,
         }
     }
 }
 
+/// Whether any limit counts by address.
+fn asks_for_address(limits: &Limits) -> bool {
+    limits.connections_per_client.is_some() || limits.requests_per_client.is_some()
+}
+
 impl Drop for Visit {
     fn drop(&mut self) {
-        if let Some(known) = &self.0 {
+        if let Some(known) = self.0.get() {
             known.crowd.leave(known.address);
         }
     }
 }
 
+impl Handshake<'_> {
+    /// Whether it had to make room.
+    pub(super) fn is_over(&self) -> bool {
+        let handshakes = self.crowd.handshakes();
+        !handshakes.under_way.contains_key(&self.number)
+    }
+}
+
 impl Drop for Handshake<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.crowd.handshakes().under_way.remove(&self.number);
     }
 }
 
@@ -266,9 +349,6 @@ fn client_of(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
     use super::*;
 
     fn count(count: u32) -> Option<NonZeroU32> {
@@ -280,6 +360,14 @@ mod tests {
             per_second: count(per_second)?,
             burst: count(burst)?,
         })
+    }
+
+    fn asks(crowd: &Arc<Crowd>, visit: &Visit, limits: &Limits, now: Instant) -> bool {
+        let known = visit
+            .0
+            .get()
+            .map_or(address("192.0.2.1"), |known| known.address);
+        visit.may_ask(crowd, known, limits, now)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -343,8 +431,9 @@ mod tests {
             ..Limits::default()
         };
         let visit = crowd.enter(address("192.0.2.1"), 1, &limits).unwrap();
-        let ask =
-            |visit: &Visit, millis| visit.may_ask(&limits, now + Duration::from_millis(millis));
+        let ask = |visit: &Visit, millis| {
+            asks(&crowd, visit, &limits, now + Duration::from_millis(millis))
+        };
         let asked = [0, 0, 0, 0, 99, 100, 101, 1000, 1000, 1000, 1000];
         let may = [
             true, true, true, false, false, true, false, true, true, true, false,
@@ -358,16 +447,31 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_nothing_of_a_limit_is_not_looked_at() {
+    fn nobody_is_known_before_a_limit_asks_and_whoever_is_in_then() {
         let (crowd, now) = (Crowd::new(), worker::now());
         let none = Limits::default();
         let visit = crowd.enter(address("192.0.2.1"), 1, &none).unwrap();
-        assert!(visit.0.is_none());
+        assert!((0..9).all(|_| asks(&crowd, &visit, &none, now)));
+        assert!(visit.0.get().is_none());
         let limits = Limits {
             requests_per_client: rate(1, 1),
+            connections_per_client: count(1),
             ..none
         };
-        assert!((0..9).all(|_| visit.may_ask(&limits, now)));
+        assert!(asks(&crowd, &visit, &limits, now));
+        assert!(!asks(&crowd, &visit, &limits, now));
+        let other = crowd.enter(address("192.0.2.1"), 2, &limits);
+        assert_eq!(other.unwrap_err(), Limit::ConnectionsPerClient);
+        // Two that are in stay.
+        let early = crowd.enter(address("192.0.2.1"), 2, &none).unwrap();
+        assert!(asks(&crowd, &early, &limits, now + Duration::from_secs(1)));
+        drop((visit, early));
+        let shards = crowd.shards.iter();
+        let connected = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap();
+            shard.records.values().any(|record| record.connections > 0)
+        };
+        assert!(!shards.into_iter().any(connected));
     }
 
     #[test]
@@ -380,7 +484,12 @@ mod tests {
         for client in 0..200_000_u32 {
             let visit = crowd.enter(IpAddr::V4(client.into()), 1, &limits).unwrap();
             // Leaves a bucket that is not full.
-            assert!(visit.may_ask(&limits, now + Duration::from_secs(3600)));
+            assert!(asks(
+                &crowd,
+                &visit,
+                &limits,
+                now + Duration::from_secs(3600)
+            ));
         }
         let known: usize = crowd
             .shards
@@ -399,14 +508,14 @@ mod tests {
         };
         let enter = |client: u32| crowd.enter(IpAddr::V4(client.into()), 1, &limits).unwrap();
         let greedy = enter(7);
-        assert!((0..2).all(|_| greedy.may_ask(&limits, now)));
+        assert!((0..2).all(|_| asks(&crowd, &greedy, &limits, now)));
         drop(greedy);
         // Connections that stay leave the table as large as it is, and count for nothing.
         let stay: Vec<_> = (1_000_000..1_100_000).map(enter).collect();
         for client in 2_000_000..2_100_000 {
-            assert!(enter(client).may_ask(&limits, now));
+            assert!(asks(&crowd, &enter(client), &limits, now));
         }
-        assert!(!enter(7).may_ask(&limits, now));
+        assert!(!asks(&crowd, &enter(7), &limits, now));
         drop(stay);
     }
 
@@ -420,24 +529,53 @@ mod tests {
         let visit = crowd
             .enter(address("192.0.2.1"), 1, &limits(1, 600))
             .unwrap();
-        assert!((0..500).all(|_| visit.may_ask(&limits(1, 600), now)));
+        assert!((0..500).all(|_| asks(&crowd, &visit, &limits(1, 600), now)));
         let raised = limits(100, 200);
-        assert!(!visit.may_ask(&raised, now));
-        assert!(visit.may_ask(&raised, now + Duration::from_millis(10)));
+        assert!(!asks(&crowd, &visit, &raised, now));
+        assert!(asks(
+            &crowd,
+            &visit,
+            &raised,
+            now + Duration::from_millis(10)
+        ));
     }
 
     #[test]
     fn handshakes_are_counted_while_they_last() {
-        let crowd = Crowd::new();
+        let (crowd, now) = (Crowd::new(), worker::now());
         let limits = Limits {
             handshakes: count(1),
             ..Limits::default()
         };
-        let begun = crowd.begin_handshake(&limits);
+        let begin = || crowd.begin_handshake(&limits, now, Waker::noop());
+        let begun = begin();
         assert!(begun.is_some());
-        assert!(crowd.begin_handshake(&limits).is_none());
+        assert!(begin().is_none());
         drop(begun);
-        assert!(crowd.begin_handshake(&limits).is_some());
+        assert!(begin().is_some());
+    }
+
+    #[test]
+    fn the_oldest_handshake_makes_room_once_it_has_had_its_time() {
+        let (crowd, now) = (Crowd::new(), worker::now());
+        let limits = Limits {
+            handshakes: count(2),
+            ..Limits::default()
+        };
+        let begin = |millis| {
+            let at = now + Duration::from_millis(millis);
+            crowd.begin_handshake(&limits, at, Waker::noop())
+        };
+        let (first, second) = (begin(0).unwrap(), begin(500).unwrap());
+        assert!(begin(999).is_none());
+        let third = begin(1000).unwrap();
+        assert!(first.is_over() && !second.is_over() && !third.is_over());
+        assert!(begin(1499).is_none());
+        // What is over gives no place back.
+        drop(first);
+        assert!(begin(1499).is_none());
+        drop((second, third));
+        assert!(crowd.handshakes().under_way.is_empty());
     }
 
     #[test]

@@ -51,6 +51,9 @@ async fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
     let mut third = balancer.client().await;
     assert_eq!(third.rest().await, "");
     assert_eq!(reached(&balancer, "connections").await, 1);
+    // Whoever was turned away was no connection.
+    let accepted = balancer.metric("albedo_connections_total", "").await;
+    assert_eq!(accepted, "2");
     hello(&mut first).await;
 
     // One leaves, and the next may come in; until that is seen others may be turned away.
@@ -190,8 +193,16 @@ async fn handshakes_under_way_have_a_number() {
     crate::scene::connect(address, &tls, "web.example")
         .await
         .unwrap();
+    // Nor who says little, were it the start of TLS.
+    let mut little = connect().await;
+    little.write_all(b"\x16\x03\x01").await.unwrap();
+    for _ in 0..5 {
+        crate::scene::connect(address, &tls, "web.example")
+            .await
+            .unwrap();
+    }
     let mut halfway = connect().await;
-    halfway.write_all(b"\x16\x03\x01").await.unwrap();
+    halfway.write_all(&hello_of(&tls)).await.unwrap();
     // Seen by the listener a little later, and its end too.
     let come_to = async |end: fn(&io::Result<_>) -> bool| loop {
         let handshake = crate::scene::connect(address, &tls, "web.example").await;
@@ -202,6 +213,69 @@ async fn handshakes_under_way_have_a_number() {
     soon("handshakes are refused", come_to(Result::is_err)).await;
     drop(halfway);
     soon("handshakes go on", come_to(Result::is_ok)).await;
+}
+
+/// The first bytes of a client.
+fn hello_of(tls: &Arc<rustls::ClientConfig>) -> Vec<u8> {
+    let name = "web.example".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::clone(tls), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_makes_room() {
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let mut config = config([https("web", &[&certificate])], [group("web", &[])]);
+    config.limits.handshakes = count(2);
+    config.limits.handshake_timeout = Duration::from_secs(600);
+    let running = start(config).await;
+    let address = running.listeners()[0];
+    let tls = Arc::new(authority.client(&["h2"]));
+    let mut halfway = Vec::new();
+    for _ in 0..2 {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(&hello_of(&tls)).await.unwrap();
+        // The listener's answer: the handshake has begun.
+        soon("an answer", tcp.read(&mut [0; 1])).await.unwrap();
+        halfway.push(tcp);
+    }
+    soon("others come in", async {
+        while crate::scene::connect(address, &tls, "web.example")
+            .await
+            .is_err()
+        {}
+    })
+    .await;
+    let mut rest = Vec::new();
+    let _end = soon("the oldest is gone", halfway[0].read_to_end(&mut rest)).await;
+}
+
+#[tokio::test]
+async fn a_limit_that_comes_with_a_change_reaches_who_is_there() {
+    let mut balancer = limited(|_| {}).await;
+    let mut early = balancer.client().await;
+    hello(&mut early).await;
+    balancer
+        .apply(|config| {
+            config.limits.connections_per_client = count(1);
+            config.limits.requests_per_client = rate(1, 5);
+        })
+        .await;
+    soon("it asks too often", async {
+        loop {
+            early.send(GET).await;
+            match early.response().await.status() {
+                200 => {}
+                429 => break,
+                status => panic!("{status}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(balancer.client().await.rest().await, "");
 }
 
 #[tokio::test]
