@@ -70,23 +70,65 @@ pub(crate) fn refresh_clock() -> Instant {
     now
 }
 
+/// When a silence that began at a moment of `now()` has lasted for `period`: that clock may have been a tick behind, and
+/// nobody shall go too early.
+pub(crate) fn silent_until(since: Instant, period: Duration) -> Instant {
+    since + period + TICK
+}
+
 /// Seconds since 1970, at most a tick old.
 pub(crate) fn epoch_seconds() -> u32 {
     EPOCH_SECONDS
         .get()
-        .unwrap_or_else(|| read_wall_clock(refresh_clock()).0)
+        .unwrap_or_else(|| note_wall_clock(read_both_clocks()).0)
 }
 
 /// A moment of now as people write it. The wall clock is read once a tick: within one, both clocks go alike.
 pub(crate) fn wall_clock(moment: Instant) -> SystemTime {
-    let (read_at, wall_clock) = BOTH_CLOCKS
-        .get()
-        .unwrap_or_else(|| (moment, read_wall_clock(moment).1));
-    wall_clock + moment.saturating_duration_since(read_at)
+    let (read_at, wall_clock) = BOTH_CLOCKS.get().unwrap_or_else(|| {
+        let both = read_both_clocks();
+        note_wall_clock(both);
+        both
+    });
+    match moment.checked_duration_since(read_at) {
+        Some(since) => wall_clock + since,
+        None => wall_clock - (read_at - moment),
+    }
 }
 
-fn read_wall_clock(now: Instant) -> (u32, SystemTime) {
-    let wall_clock = SystemTime::now();
+/// How far apart readings of the two clocks may lie. Somebody else may have the CPU between them for milliseconds, and
+/// every record of a tick would be off by that.
+const CLOCKS_APART_MAX: Duration = Duration::from_micros(20);
+
+/// How often both are read until they lie together.
+const CLOCK_READINGS_MAX: u32 = 8;
+
+fn read_both_clocks() -> (Instant, SystemTime) {
+    read_together(Instant::now, SystemTime::now)
+}
+
+/// Reads two clocks at one moment, or as close to it as they came.
+fn read_together(
+    mut monotonic: impl FnMut() -> Instant,
+    mut wall: impl FnMut() -> SystemTime,
+) -> (Instant, SystemTime) {
+    let mut best: Option<(Duration, Instant, SystemTime)> = None;
+    for _ in 0..CLOCK_READINGS_MAX {
+        let (before, wall_clock) = (monotonic(), wall());
+        let apart = monotonic().saturating_duration_since(before);
+        if best.is_none_or(|(closest, ..)| apart < closest) {
+            best = Some((apart, before, wall_clock));
+        }
+        if apart <= CLOCKS_APART_MAX {
+            break;
+        }
+    }
+    let (_, now, wall_clock) = best.expect("there is one reading at least");
+    (now, wall_clock)
+}
+
+/// Makes both readings those of this tick; gives the second.
+fn note_wall_clock((now, wall_clock): (Instant, SystemTime)) -> (u32, SystemTime) {
     BOTH_CLOCKS.set(Some((now, wall_clock)));
     let seconds = wall_clock
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -217,7 +259,8 @@ impl Alarm {
         outcome
     }
 
-    /// Polls `operation` until it is done, or gives `None` once `period` has passed since `last_active()`.
+    /// Polls `operation` until it is done, or gives `None` once `period` has passed since `last_active()`, a moment of
+    /// `now()`.
     /// Activity only moves what that closure returns; the alarm itself is moved when it rings.
     pub(crate) async fn while_active<T>(
         &self,
@@ -225,13 +268,13 @@ impl Alarm {
         last_active: impl Fn() -> Instant,
         mut operation: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Option<T> {
-        self.set(last_active() + period);
+        self.set(silent_until(last_active(), period));
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(value) = operation(cx) {
                 return Poll::Ready(Some(value));
             }
             while self.poll(cx).is_ready() {
-                let at = last_active() + period;
+                let at = silent_until(last_active(), period);
                 if at <= now() {
                     return Poll::Ready(None);
                 }
@@ -251,9 +294,8 @@ async fn sweep() {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = refresh_clock();
-        read_wall_clock(now);
-        ring(now);
+        note_wall_clock(read_both_clocks());
+        ring(refresh_clock());
     }
 }
 
@@ -408,7 +450,8 @@ mod tests {
                 ticking(8).await;
             };
             let (ended, ()) = tokio::join!(ended, active);
-            assert!(ended >= start + TICK * 5, "{:?}", ended - start);
+            // What was noted as the third tick may have happened just before the fourth.
+            assert!(ended >= start + TICK * 6, "{:?}", ended - start);
         });
     }
 
@@ -442,12 +485,34 @@ mod tests {
     fn both_clocks_go_alike() {
         let now = Instant::now();
         let wall_clock_now = wall_clock(now);
-        assert_eq!(BOTH_CLOCKS.get(), Some((now, wall_clock_now)));
         assert_eq!(wall_clock(now + TICK), wall_clock_now + TICK);
+        assert_eq!(wall_clock(now - TICK), wall_clock_now - TICK);
         // Somebody sets the clock, and the next tick sees it.
         let much_later = now + Duration::from_secs(3600);
-        read_wall_clock(much_later);
-        assert!(wall_clock(much_later) < wall_clock_now + Duration::from_secs(3600));
+        note_wall_clock((much_later, wall_clock_now));
+        assert_eq!(wall_clock(much_later), wall_clock_now);
+    }
+
+    #[test]
+    fn two_clocks_are_read_together() {
+        let (start, day) = (Instant::now(), SystemTime::now());
+        // Microseconds that pass while a clock is read: somebody else has the CPU now and then.
+        let read = |steps: &[u64]| {
+            let micros = Cell::new(0);
+            let steps = RefCell::new(steps.iter());
+            let pass = || {
+                let step = steps.borrow_mut().next().copied().unwrap_or(1000);
+                micros.set(micros.get() + step);
+                Duration::from_micros(micros.get())
+            };
+            let (monotonic, wall) = read_together(|| start + pass(), || day + pass());
+            let (monotonic, wall) = (monotonic - start, wall.duration_since(day).unwrap());
+            (monotonic.as_micros(), wall.as_micros())
+        };
+        assert_eq!(read(&[1, 1, 1]), (1, 2));
+        assert_eq!(read(&[1, 5000, 1, 1, 1, 1]), (5003, 5004));
+        // Never close: the closest of some.
+        assert_eq!(read(&[1, 900, 900, 1, 30, 40, 1, 900, 900]), (1802, 1832));
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Tunnel {
                 return Poll::Pending;
             }
             let target = self.target.connection();
-            let idle_at = client.last_active().max(target.last_active()) + idle_timeout;
+            let last_active = client.last_active().max(target.last_active());
+            let idle_at = worker::silent_until(last_active, idle_timeout);
             let next = self.farewell.next().map_or(idle_at, |at| at.min(idle_at));
             if now < next {
                 alarm.set(next);

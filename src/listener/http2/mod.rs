@@ -79,7 +79,7 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
     // Asked each time: a connection lives for hours, and the limits may change under it.
     let ended = alarm
         .until(
-            || usage.quiet_since() + front.idle_timeout(),
+            || worker::silent_until(usage.quiet_since(), front.idle_timeout()),
             |cx| match connection.poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Ended::ByClient),
                 Poll::Pending if is_to_go(&front, &usage) => Poll::Ready(Ended::ByUs),
