@@ -48,9 +48,9 @@ pub(crate) enum Expectation {
 
 /// Reads one request head from the start of `bytes`; gives it with its length, or `None` while it is incomplete.
 pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, Malformed> {
-    // RFC 9112 §2.2: one empty line before the request line is forgiven; old clients send it after a body.
-    let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
-    let bytes = &bytes[skipped..];
+    let head = after_empty_line(bytes);
+    let skipped = bytes.len() - head.len();
+    let bytes = head;
     let outcome = match read_request(bytes) {
         Ok(Some((head, length))) if length <= REQUEST_HEAD_MAX => {
             return Ok(Some((head, skipped + length)));
@@ -69,6 +69,11 @@ pub(crate) fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>
         Err(Malformed::Version) if !names_a_version(&bytes[..length]) => NO_REQUEST_LINE,
         Err(malformed) => malformed,
     })
+}
+
+/// RFC 9112 §2.2: one empty line before the request line is forgiven; old clients send it after a body.
+pub(crate) fn after_empty_line(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes)
 }
 
 const NO_REQUEST_LINE: Malformed = Malformed::Syntax("the request line is not of RFC 9112");

@@ -19,7 +19,8 @@ use crate::action::Tunnel;
 use crate::headers::Name;
 use crate::http1::desync::{self, Verdict};
 use crate::http1::{
-    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, parse_request,
+    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, after_empty_line,
+    parse_request,
 };
 use crate::message::{self, Body, Client, Exchange, Kind, Outstanding, Request, Response, Size};
 use crate::proxy;
@@ -192,7 +193,10 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
             Ok(None) if bytes == b"\r\n" => (2, Ok(None)),
             Ok(Some((head, length))) => (length, Ok(Some(head))),
             Ok(None) => (0, Ok(None)),
-            Err(malformed) => (0, Err((malformed, desync::of_bytes(bytes)))),
+            Err(malformed) => {
+                let verdict = desync::of_bytes(after_empty_line(bytes));
+                (0, Err((malformed, verdict)))
+            }
         };
         let lent = match *reading {
             Reading::Head => connection.poll_lend(cx, take),

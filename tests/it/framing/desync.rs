@@ -246,15 +246,17 @@ async fn class_and_reason_are_written_down_and_counted() {
             400,
         ),
         ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        // Behind the empty line that is forgiven.
+        ("\r\nGET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400),
     ] {
         let mut client = balancer.client().await;
         client.send(request).await;
         assert_eq!(client.response().await.status(), status, "{request:?}");
         assert_eq!(client.rest().await, "");
     }
-    let lines = eventually("five records", || {
+    let lines = eventually("six records", || {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
-        (text.lines().count() == 5).then_some(text)
+        (text.lines().count() == 6).then_some(text)
     })
     .await;
     let told: Vec<(Value, Value)> = lines
@@ -271,9 +273,10 @@ async fn class_and_reason_are_written_down_and_counted() {
         ("Acceptable".into(), "NonCompliantHeader".into()),
         ("Severe".into(), "BadTransferEncoding".into()),
         (Value::Null, Value::Null),
+        ("Acceptable".into(), "NonCompliantHeader".into()),
     ];
     assert_eq!(told, expected);
-    for (class, count) in [("Acceptable", "2"), ("Ambiguous", "1"), ("Severe", "1")] {
+    for (class, count) in [("Acceptable", "3"), ("Ambiguous", "1"), ("Severe", "1")] {
         let label = format!("class=\"{class}\"");
         let counted = balancer
             .metric("albedo_noncompliant_requests_total", &label)
