@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use http::StatusCode;
@@ -139,10 +139,8 @@ impl Front {
     /// for those who will read it.
     pub(super) fn begin(&self, kind: Kind, listener: &Listener) -> Exchange {
         let started = worker::refresh_clock();
-        let started_at = match listener.ledger.access_log {
-            Some(_) => worker::wall_clock(started),
-            None => SystemTime::UNIX_EPOCH,
-        };
+        let log = listener.ledger.access_log.as_ref();
+        let started_at = log.map(|_| worker::wall_clock(started));
         let (crowd, address) = (&self.place.crowd, self.client.peer.ip());
         let visit = &self.visit;
         let limit = match visit.may_ask(crowd, address, &listener.limits, started) {
@@ -245,7 +243,8 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) ->
         alarm: Alarm::new(),
         place,
         visit,
-        since: worker::now(),
+        // Exact, for deadlines that count from here.
+        since: worker::refresh_clock(),
     };
     let Some(config) = &listener.tls else {
         let connection = Connection::new(Stream::Plain(tcp), peer);

@@ -20,8 +20,8 @@ pub(crate) struct Exchange {
     pub(crate) kind: Kind,
     /// When the first byte of the request was seen; every other instant is told relative to it.
     pub(crate) started: Instant,
-    /// The same moment as people write it.
-    pub(crate) started_at: SystemTime,
+    /// The same moment as people write it; `None` where nobody will read this record.
+    pub(crate) started_at: Option<SystemTime>,
     /// `None` while the head is unread, and for ever if it could not be read.
     pub(crate) asked: Option<Asked>,
     /// The X-Amzn-Trace-Id that the target saw.
@@ -119,7 +119,7 @@ impl Exchange {
         connection: ConnectionId,
         kind: Kind,
         started: Instant,
-        started_at: SystemTime,
+        started_at: Option<SystemTime>,
         limit: Option<Limit>,
     ) -> Self {
         Self {
@@ -194,7 +194,7 @@ impl Exchange {
 
     /// Whether anybody will read this record.
     pub(crate) fn is_kept(&self) -> bool {
-        self.asked.is_some()
+        self.started_at.is_some()
     }
 
     /// The time of a step.
@@ -223,10 +223,15 @@ impl Exchange {
         }
     }
 
+    /// When the exchange began.
+    pub(crate) fn began_at(&self) -> SystemTime {
+        self.started_at.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// When the exchange ended, as far as it has.
     pub(crate) fn ended_at(&self) -> SystemTime {
         let ended = self.finished.or(self.response_started);
-        self.started_at + between(Some(self.started), ended).unwrap_or_default()
+        self.began_at() + between(Some(self.started), ended).unwrap_or_default()
     }
 }
 
@@ -279,7 +284,7 @@ impl Exchange {
             connection,
             Kind::Http,
             started,
-            started_at,
+            Some(started_at),
             None,
         )
     }
@@ -293,6 +298,14 @@ mod tests {
     fn an_exchange_stays_within_nine_cache_lines() {
         let size = size_of::<Exchange>();
         assert!(size <= 9 * 64, "an Exchange has {size} bytes");
+    }
+
+    #[test]
+    fn steps_of_a_record_that_is_kept_are_exact_though_no_head_was_read() {
+        let exchange = Exchange::for_test(worker::refresh_clock());
+        assert!(exchange.asked.is_none());
+        let later = Instant::now();
+        assert!(exchange.moment() >= later);
     }
 
     #[test]
@@ -325,12 +338,12 @@ mod tests {
     fn an_exchange_ends_when_its_last_byte_is_sent() {
         let started = Instant::now();
         let mut exchange = Exchange::for_test(started);
-        assert_eq!(exchange.ended_at(), exchange.started_at);
+        assert_eq!(exchange.ended_at(), exchange.began_at());
         exchange.response_started = Some(started + Duration::from_secs(1));
         exchange.finished = Some(started + Duration::from_secs(2));
         assert_eq!(
             exchange.ended_at(),
-            exchange.started_at + Duration::from_secs(2)
+            exchange.began_at() + Duration::from_secs(2)
         );
     }
 }

@@ -83,6 +83,16 @@ pub(crate) fn toward_target(
     Ok(())
 }
 
+/// Traces a request that no target sees; gives its id.
+pub(crate) fn trace(
+    request: &mut Request,
+    now_epoch_seconds: u32,
+    random: [u64; 2],
+) -> Option<&[u8]> {
+    trace_id::renew(&mut request.headers, now_epoch_seconds, random);
+    request.headers.get(Name::XAmznTraceId)
+}
+
 /// Makes the target's headers those that the client receives. `date` is for targets that send none
 /// (RFC 9110 §6.6.1). Server stays the target's. Connection is the listener's affair.
 pub(crate) fn toward_client(headers: &mut Headers, date: &[u8]) {

@@ -20,7 +20,13 @@ pub(crate) async fn handle(
     alarm: &Alarm,
 ) -> Response {
     let whole = Answer::to(&request.method);
-    match answer(request, client, listener, exchange, alarm).await {
+    let answered = answer(request, client, listener, exchange, alarm).await;
+    if exchange.is_kept() && exchange.trace_id.is_none() {
+        // ALB traces what it answers itself, too.
+        let random = [fastrand::u64(..), fastrand::u64(..)];
+        exchange.is_traced(headers::trace(request, worker::epoch_seconds(), random));
+    }
+    match answered {
         Ok(response) => finish(response, exchange),
         Err(error) => refuse(error, whole, exchange),
     }

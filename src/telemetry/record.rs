@@ -79,7 +79,7 @@ pub(crate) fn append_alb(
         Some(priority) => number(line, priority.into()),
         None => word(line, "-"),
     }
-    bytes(line, &second.moment(exchange.started_at));
+    bytes(line, &second.moment(exchange.began_at()));
     or_dash_quoted(line, exchange.action.as_str());
     quoted(line, exchange.redirect_url.as_deref());
     or_dash_quoted(line, exchange.error_reason);
@@ -105,7 +105,7 @@ pub(crate) fn append_json(
     let tls = exchange.client.tls.as_ref();
     let asked = exchange.asked.as_ref();
     let times = exchange.times();
-    let (ended_at, started_at) = (exchange.ended_at(), exchange.started_at);
+    let (ended_at, started_at) = (exchange.ended_at(), exchange.began_at());
     let (ended_at, started_at) = (second.moment(ended_at), second.moment(started_at));
     let connection = tid(exchange.connection);
     let record = Json {

@@ -11,6 +11,7 @@ use crate::scene::{
     Authority, Content, Conversation, config, group, http, http2, https, read, request, soon,
     start, until, workers,
 };
+use crate::support::LoadBalancer;
 
 /// Records of a log, as many as are wanted, once they are there.
 pub(crate) async fn records(file: &Path, count: usize) -> Vec<Value> {
@@ -27,6 +28,39 @@ pub(crate) fn json_log(file: &Path) -> AccessLog {
         sink: AccessLogSink::File(file.to_owned()),
         format: AccessLogFormat::Json,
     }
+}
+
+#[tokio::test]
+async fn what_no_target_sees_is_traced_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let rules = "{ priority: 1, conditions: [ { path_pattern: [ /fixed ] } ], actions: [ { fixed_response: { status_code: 200 } } ] }, \
+                 { priority: 2, conditions: [ { path_pattern: [ /away ] } ], actions: [ { redirect: { path: /there, status_code: HTTP_301 } } ] }";
+    let balancer = LoadBalancer::with_rules(&[], rules, |config| {
+        config.load_balancer.access_log = Some(json_log(&file));
+    })
+    .await;
+    let mut client = balancer.client().await;
+    for path in ["/fixed", "/away", "/none"] {
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        client.response().await;
+    }
+    client
+        .send("TRACE / HTTP/1.1\r\nHost: a\r\nX-Amzn-Trace-Id: Root=1-2-3\r\n\r\n")
+        .await;
+    client.response().await;
+    let records = records(&file, 4).await;
+    let trace = |record: &Value| record["trace_id"].as_str().unwrap().to_owned();
+    for record in &records[..3] {
+        assert!(trace(record).starts_with("Root=1-"), "{record}");
+    }
+    assert!(
+        trace(&records[3]).ends_with(";Root=1-2-3"),
+        "{}",
+        records[3]
+    );
 }
 
 fn number(record: &Value, field: &str) -> u64 {
