@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::chunked::Decoder;
 use super::connection::{BodyState, Connection, Home};
-use super::{Framing, Malformed};
+use super::{Expectation, Framing, Malformed};
 
 /// A body on its way in.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Incoming {
     reader: Reader,
     /// Where the connection goes afterwards; nowhere for clients, and for targets that close.
     home: Option<Rc<Home>>,
+    /// What its sender waits to hear before it goes on.
+    expectation: Expectation,
 }
 
 /// How the end of a body is found, and how far it is.
@@ -57,6 +59,7 @@ impl Incoming {
             connection: Some(connection),
             reader,
             home,
+            expectation: Expectation::Nothing,
         })
     }
 
@@ -67,12 +70,20 @@ impl Incoming {
                 connection: Some(connection),
                 reader,
                 home: None,
+                expectation: Expectation::Nothing,
             }),
             other => {
                 connection.body.replace(other);
                 None
             }
         }
+    }
+
+    /// The same body, of a sender that waits for a word (RFC 9110 §10.1.1). It gets that from whoever wants the body: who
+    /// answers without it says that instead.
+    pub(crate) fn with_expectation(mut self, expectation: Expectation) -> Self {
+        self.expectation = expectation;
+        self
     }
 
     /// How many bytes are to come, where that is known.
@@ -102,6 +113,10 @@ impl Incoming {
             let Some(connection) = &self.connection else {
                 return Poll::Ready(Ok(None));
             };
+            if self.expectation == Expectation::Continue {
+                self.expectation = Expectation::Nothing;
+                connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])?;
+            }
             let reader = &mut self.reader;
             let lent = ready!(
                 connection.poll_lend(cx, |cx, bytes| match reader.piece(bytes) {
@@ -209,7 +224,11 @@ pub(crate) enum Completeness {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let reader = std::mem::replace(&mut self.reader, Reader::UntilClose);
+            let reader = match self.expectation {
+                Expectation::Nothing => std::mem::replace(&mut self.reader, Reader::UntilClose),
+                // What comes may be the body or the next request: its sender has not been told.
+                Expectation::Continue => Reader::UntilClose,
+            };
             connection.body.replace(BodyState::Abandoned(reader));
         }
     }

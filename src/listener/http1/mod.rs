@@ -19,8 +19,7 @@ use crate::action::Tunnel;
 use crate::headers::Name;
 use crate::http1::desync::{self, Verdict};
 use crate::http1::{
-    Connection, Expectation, Incoming, Malformed, Persistence, RequestHead, after_empty_line,
-    parse_request,
+    Connection, Incoming, Malformed, Persistence, RequestHead, after_empty_line, parse_request,
 };
 use crate::message::{self, Body, Client, Exchange, Kind, Outstanding, Request, Response, Size};
 use crate::proxy;
@@ -237,11 +236,6 @@ async fn exchange(
     if listener.ledger.access_log.is_some() {
         exchange.asked(&request);
     }
-    if asked.expectation == Expectation::Continue && connection.body_is_open() {
-        // RFC 9110 §10.1.1. ALB answers at once and keeps Expect to itself. A failure shows when the body is read.
-        let _ = poll_fn(|cx| Poll::Ready(connection.push(cx, &[b"HTTP/1.1 100 Continue\r\n\r\n"])))
-            .await;
-    }
     let answer = {
         let handling = pin!(proxy::handle(
             &mut request,
@@ -358,13 +352,13 @@ fn request(connection: &Rc<Connection>, head: RequestHead) -> (Request, Asked) {
         upgrade,
         verdict: _,
     } = head;
-    let body =
-        Incoming::open(Rc::clone(connection), framing, None).map_or(Body::Empty, Body::Http1);
+    let body = Incoming::open(Rc::clone(connection), framing, None)
+        .map(|body| body.with_expectation(expectation));
+    let body = body.map_or(Body::Empty, Body::Http1);
     let asked = Asked {
         answer: message::Answer::to(&method),
         version,
         persistence,
-        expectation,
     };
     let request = Request {
         method,
@@ -415,7 +409,6 @@ struct Asked {
     answer: message::Answer,
     version: Version,
     persistence: Persistence,
-    expectation: Expectation,
 }
 
 /// Waits for an answer, or for the client to give up waiting for it: `None` then, and the work is dropped where it
@@ -499,7 +492,6 @@ async fn refuse(connection: &Connection, front: &Front, refusal: Refusal, before
         answer: message::Answer::Whole,
         version: Version::HTTP_11,
         persistence: Persistence::Close,
-        expectation: Expectation::Nothing,
     };
     write(
         connection,

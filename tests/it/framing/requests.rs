@@ -186,6 +186,28 @@ async fn a_client_that_says_close_is_answered_and_closed() {
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_wants_is_not_asked_for() {
+    let rule = "{ priority: 1, conditions: [ { path_pattern: [ /fixed ] } ], actions: [ { fixed_response: { status_code: 401 } } ] }";
+    let balancer = LoadBalancer::with_rules(&[], rule, |_| {}).await;
+    // A rule that answers itself, a group without targets, a method that nobody may use.
+    for (line, status) in [("POST /fixed", 401), ("POST /", 503), ("TRACE /", 405)] {
+        let mut client = balancer.client().await;
+        client
+            .send(format!(
+                "{line} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+            ))
+            .await;
+        let response = client.response().await;
+        assert_eq!(response.status(), status, "{line}");
+        // Nobody knows whether the body or another request comes next.
+        assert_eq!(response.header("Connection"), Some("close"), "{line}");
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.half_close().await;
+        assert_eq!(client.rest().await, "", "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_expects_100_is_told_to_go_on_and_the_target_hears_nothing_of_it() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;
