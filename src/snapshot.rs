@@ -88,6 +88,7 @@ impl Ledger {
             .increment(exchange.received_bytes);
         self.metrics.sent_bytes.increment(exchange.sent_bytes);
         self.metrics.count_class(exchange.desync.class());
+        self.metrics.count_invalid_names(exchange.invalid_names);
         if let Some(limit) = exchange.limit {
             self.metrics.count_limit(limit);
         }

@@ -57,7 +57,8 @@ impl Forward {
             exchange.goes_to(group.arn());
         }
         let random = [fastrand::u64(..), fastrand::u64(..)];
-        headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
+        exchange.invalid_names =
+            headers::toward_target(request, hop.client, hop.forwarding, seconds, random)?;
         if exchange.is_kept() {
             exchange.is_traced(request.headers.get(Name::XAmznTraceId));
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode, Version};
 
+use super::headers::InvalidNames;
 use super::{Client, Limit, Request};
 use crate::headers::{Headers, Name, Span};
 use crate::http1::desync::Verdict;
@@ -55,6 +56,7 @@ pub(crate) struct Exchange {
     pub(crate) desync: Verdict,
     /// Which limit it has reached.
     pub(crate) limit: Option<Limit>,
+    pub(crate) invalid_names: InvalidNames,
     /// What the spans above cover. There are no headers in it; it serves because a worker has its memory at hand.
     texts: Headers,
 }
@@ -146,6 +148,7 @@ impl Exchange {
             error_reason: None,
             desync: Verdict::COMPLIANT,
             limit,
+            invalid_names: InvalidNames::None,
             texts: Headers::default(),
         }
     }

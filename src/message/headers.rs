@@ -48,7 +48,17 @@ impl Forwarding {
     }
 }
 
-/// Makes the client's headers those that the target receives.
+/// What became of headers whose names are not `[-A-Za-z0-9]+`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum InvalidNames {
+    /// There was none.
+    #[default]
+    None,
+    Forwarded,
+    Dropped,
+}
+
+/// Makes the client's headers those that the target receives; says whether there were names that ALB calls invalid.
 ///
 /// What we add comes after what we remove, so nothing the client nominates or spells oddly can undo it
 /// (RFC 9110 §7.6.1).
@@ -58,9 +68,9 @@ pub(crate) fn toward_target(
     policy: &Forwarding,
     now_epoch_seconds: u32,
     random: [u64; 2],
-) -> Result<(), Error> {
+) -> Result<InvalidNames, Error> {
     let headers = &mut request.headers;
-    remove_what_ends_here(headers, policy);
+    let invalid = remove_what_ends_here(headers, policy);
     if request.version == Version::HTTP_2 {
         join_cookies(headers);
     }
@@ -80,7 +90,7 @@ pub(crate) fn toward_target(
     }
     host(request, policy);
     trace_id::renew(&mut request.headers, now_epoch_seconds, random);
-    Ok(())
+    Ok(invalid)
 }
 
 /// Traces a request that no target sees; gives its id.
@@ -114,7 +124,7 @@ pub(crate) fn toward_client(headers: &mut Headers, date: &[u8]) {
 
 /// Names for this hop alone (RFC 9110 §7.6.1) or for a proxy (§11.7), and names by which only the load balancer may
 /// speak. ALB itself answers `Expect`, and drops trailers with their announcement.
-fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) {
+fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) -> InvalidNames {
     const LEAVING: Names = Names::of(&[
         Name::KeepAlive,
         Name::Te,
@@ -129,12 +139,18 @@ fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) {
     ]);
     remove_nominated(headers);
     headers.remove_all(LEAVING);
-    let is_refused = |name: &[u8]| {
-        is_ours(name) || policy.drop_invalid_header_fields && !name.iter().all(is_valid)
-    };
     // Nearly always there is none, and looking is cheaper than sifting.
-    if headers.iter().any(|(name, _)| is_refused(name)) {
-        headers.remove_where(is_refused);
+    if headers.iter().any(|(name, _)| is_ours(name)) {
+        headers.remove_where(is_ours);
+    }
+    let is_invalid = |name: &[u8]| !name.iter().all(is_valid);
+    match headers.any_unknown(1, is_invalid) {
+        false => InvalidNames::None,
+        true if policy.drop_invalid_header_fields => {
+            headers.remove_where(is_invalid);
+            InvalidNames::Dropped
+        }
+        true => InvalidNames::Forwarded,
     }
 }
 

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use super::tally::{Tallies, Tally};
 use crate::http1::desync::Class;
 use crate::message::Limit;
+use crate::message::headers::InvalidNames;
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
 /// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
@@ -46,6 +47,8 @@ pub(crate) struct ListenerMetrics {
     acceptable: Tally,
     ambiguous: Tally,
     severe: Tally,
+    dropped_invalid_header: Tally,
+    forwarded_invalid_header: Tally,
     elb_3xx: Tally,
     elb_4xx: Tally,
     elb_5xx: Tally,
@@ -149,6 +152,8 @@ impl Metrics {
             acceptable: noncompliant(Class::Acceptable),
             ambiguous: noncompliant(Class::Ambiguous),
             severe: noncompliant(Class::Severe),
+            dropped_invalid_header: self.tally(DROPPED_INVALID_HEADER, Vec::new()),
+            forwarded_invalid_header: self.tally(FORWARDED_INVALID_HEADER, Vec::new()),
             elb_3xx: elb("3xx"),
             elb_4xx: elb("4xx"),
             elb_5xx: elb("5xx"),
@@ -272,6 +277,15 @@ impl ListenerMetrics {
         }
     }
 
+    /// Counts a request that had names which ALB calls invalid.
+    pub(crate) fn count_invalid_names(&self, names: InvalidNames) {
+        match names {
+            InvalidNames::None => {}
+            InvalidNames::Dropped => self.dropped_invalid_header.increment(1),
+            InvalidNames::Forwarded => self.forwarded_invalid_header.increment(1),
+        }
+    }
+
     /// Counts an answer that albedo made itself.
     pub(crate) fn count_elb_response(&self, status: StatusCode) {
         match status.as_u16() {
@@ -337,6 +351,14 @@ const LIMITED: Metric = Metric {
 const NONCOMPLIANT: Metric = Metric {
     name: "albedo_noncompliant_requests_total",
     help: "Requests that are not RFC-compliant, by class, whatever became of them (CloudWatch: DesyncMitigationMode_NonCompliant_Request_Count)",
+};
+const DROPPED_INVALID_HEADER: Metric = Metric {
+    name: "albedo_dropped_invalid_header_requests_total",
+    help: "Requests forwarded without headers whose names are not [-A-Za-z0-9]+ (CloudWatch: DroppedInvalidHeaderRequestCount)",
+};
+const FORWARDED_INVALID_HEADER: Metric = Metric {
+    name: "albedo_forwarded_invalid_header_requests_total",
+    help: "Requests forwarded with headers whose names are not [-A-Za-z0-9]+ (CloudWatch: ForwardedInvalidHeaderRequestCount)",
 };
 const ELB_RESPONSES: Metric = Metric {
     name: "albedo_elb_responses_total",
@@ -407,13 +429,15 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 16] = [
+const COUNTERS: [Metric; 18] = [
     CONNECTIONS_TOTAL,
     CLIENT_TLS_ERRORS,
     REQUESTS,
     PROCESSED_BYTES,
     LIMITED,
     NONCOMPLIANT,
+    DROPPED_INVALID_HEADER,
+    FORWARDED_INVALID_HEADER,
     ELB_RESPONSES,
     ELB_ERRORS,
     FIXED_RESPONSES,

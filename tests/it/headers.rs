@@ -281,6 +281,36 @@ async fn names_that_are_not_plain_are_dropped_where_that_is_asked() {
 }
 
 #[tokio::test]
+async fn names_that_are_not_plain_are_counted() {
+    for (drop, dropped, forwarded) in [(true, "1", "0"), (false, "0", "1")] {
+        let target = Target::start().await;
+        let balancer = LoadBalancer::adjusted(&[target.address()], |config| {
+            config.load_balancer.drop_invalid_header_fields = drop;
+        })
+        .await;
+        let mut client = balancer.client().await;
+        // Two such names are one such request.
+        for line in ["X_Own: 1\r\nX.Own: 2\r\n", "X-Own: 3\r\n"] {
+            client
+                .send(format!(
+                    "GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nConnection: close\r\n{line}\r\n"
+                ))
+                .await;
+            let (mut served, _) = target.serve().await;
+            served
+                .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
+            client.response().await;
+            client = balancer.client().await;
+        }
+        for (what, count) in [("dropped", dropped), ("forwarded", forwarded)] {
+            let name = format!("albedo_{what}_invalid_header_requests_total");
+            assert_eq!(balancer.metric(&name, "").await, count, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn names_are_spelled_as_they_came_both_ways() {
     let lines = "dnt: 1\r\nX-cAmEl: 2\r\nACCEPT: 3\r\n";
     let (request, response) = exchanged(|_| {}, &format!("{lines}hOSt: a"), lines).await;

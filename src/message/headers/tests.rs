@@ -49,7 +49,7 @@ fn tls_client() -> Client {
     }
 }
 
-fn send(request: &mut Request, policy: &Forwarding) -> Result<(), Error> {
+fn send(request: &mut Request, policy: &Forwarding) -> Result<InvalidNames, Error> {
     toward_target(request, &client(), policy, NOW, RANDOM)
 }
 
@@ -329,7 +329,7 @@ fn more_than_30_forwarded_addresses_are_refused() {
     ];
     assert_eq!(
         send(&mut Request::for_test("/", "a.com", &fits), &policy()),
-        Ok(())
+        Ok(InvalidNames::None)
     );
     assert_eq!(
         send(&mut Request::for_test("/", "a.com", &over), &policy()),
