@@ -112,12 +112,14 @@ impl Controller {
     pub(crate) fn prepare<'c>(&mut self, config: &'c Config) -> Result<Ready<'c>, Rejected> {
         // What is over has its end before its place is taken.
         self.end_drains(Instant::now());
-        let access_log = self.access_logs.prepare(&config.load_balancer);
-        let access_log = access_log.map_err(Rejected::AccessLog)?;
-        let cookie_keys = self.cookie_keys.prepare(config, Timestamp::now())?;
         let plan = self.registry.plan(config, &self.metrics)?;
         let tls = self.tls_settings(config)?;
         let listeners = self.listeners.prepare(&config.listeners)?;
+        // Last what may leave a new file behind, and that of keys only where the log can be had.
+        self.cookie_keys.check(config)?;
+        let access_log = self.access_logs.prepare(&config.load_balancer);
+        let access_log = access_log.map_err(Rejected::AccessLog)?;
+        let cookie_keys = self.cookie_keys.prepare(config, Timestamp::now())?;
         let snapshot = self.snapshot(config, &plan, &tls, &listeners, access_log.log());
         Ok(Ready {
             config,

@@ -72,13 +72,23 @@ impl CookieKeys {
         Arc::clone(&self.in_use)
     }
 
+    /// Whether `prepare` will find keys in the file that is there, if one is. Makes nothing.
+    ///
+    /// # Errors
+    /// When the file holds anything but keys.
+    pub(super) fn check(&self, config: &Config) -> Result<(), Error> {
+        if let Some(file) = wanted_file(config) {
+            key_file::read(&file.path)?;
+        }
+        Ok(())
+    }
+
     /// Reads the keys that a configuration asks for. A file is only made where some group uses cookies.
     ///
     /// # Errors
     /// When the file holds anything but keys.
     pub(super) fn prepare(&self, config: &Config, now: Timestamp) -> Result<Prepared, Error> {
-        let file = config.load_balancer.cookie_keys.as_ref();
-        let file = file.filter(|_| uses_cookies(config)).cloned();
+        let file = wanted_file(config).cloned();
         let (ring, complaint) = match &file {
             Some(file) => self.read(file, now)?,
             None => (self.ring.clone(), None),
@@ -160,6 +170,12 @@ impl CookieKeys {
         }
         self.complaint = complaint;
     }
+}
+
+/// Where keys are to be kept, if there are any to keep.
+fn wanted_file(config: &Config) -> Option<&model::CookieKeys> {
+    let file = config.load_balancer.cookie_keys.as_ref();
+    file.filter(|_| uses_cookies(config))
 }
 
 /// Whether any answer under this configuration would carry a cookie of ours.

@@ -191,7 +191,7 @@ impl Group {
         self.lock_roster().standing = Standing::Retired;
     }
 
-    /// Nobody has its targets any more; its series stay, and say so.
+    /// Nobody has its targets any more; its series say so for as long as some request still holds it.
     pub(super) fn close(&self) {
         self.retire();
         self.metrics.healthy.set(0);

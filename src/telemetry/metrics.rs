@@ -2,7 +2,7 @@
 //! counted up. Never installs anything for the whole process: each load balancer has its own.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use http::StatusCode;
 use jiff::Timestamp;
@@ -15,9 +15,9 @@ use crate::message::Limit;
 use crate::message::headers::InvalidNames;
 use crate::model::{LoadBalancerName, Protocol, TargetGroupName};
 
-/// The metrics of one load balancer. A series stays to the end, also that of a listener or a group that is gone: a
-/// counter that vanished and came back at zero would mislead whoever sums it up. Their names come from configurations, so
-/// there are as many as operators ever wrote.
+/// The metrics of one load balancer. Series of a listener stay to the end, since ports are few. Those of a group are told
+/// while it is there; when it comes back they go on from where they were: a counter that came back at zero would mislead
+/// whoever sums it up. So some memory stays for each name that operators ever wrote.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
 struct Counted {
     tallies: Tallies,
     told: HashMap<(&'static str, Vec<Label>), (Tally, Counter)>,
+    /// Every group that there ever was, by its name.
+    groups: HashMap<String, Weak<()>>,
 }
 
 /// What one listener counts, by its port, and what all of them count together. Ports and protocols come from the configuration, so the labels are bounded.
@@ -70,6 +72,8 @@ pub(crate) struct GroupMetrics {
     target_3xx: Tally,
     target_4xx: Tally,
     target_5xx: Tally,
+    /// While any of these is held, the group's series are told.
+    _told: Arc<()>,
 }
 
 /// What there is one of.
@@ -116,6 +120,7 @@ impl Metrics {
         let counted = Mutex::new(Counted {
             tallies: Tallies::new(workers),
             told: HashMap::new(),
+            groups: HashMap::new(),
         });
         Self {
             recorder,
@@ -179,7 +184,18 @@ impl Metrics {
             target_3xx: responses("3xx"),
             target_4xx: responses("4xx"),
             target_5xx: responses("5xx"),
+            _told: self.hold_group(name),
         }
+    }
+
+    fn hold_group(&self, name: &TargetGroupName) -> Arc<()> {
+        let groups = &mut self.lock().groups;
+        let held = groups.entry(name.as_str().to_owned()).or_default();
+        held.upgrade().unwrap_or_else(|| {
+            let first = Arc::new(());
+            *held = Arc::downgrade(&first);
+            first
+        })
     }
 
     /// The handles of the process.
@@ -207,15 +223,25 @@ impl Metrics {
 
     /// Prometheus text.
     pub(crate) fn render(&self) -> String {
-        for (tally, counter) in self.lock().told.values() {
+        let Counted { told, groups, .. } = &*self.lock();
+        for (tally, counter) in told.values() {
             counter.absolute(tally.sum());
         }
-        self.handle.render()
+        let text = self.handle.render();
+        let is_gone = |name: &str| {
+            groups
+                .get(name)
+                .is_some_and(|held| held.strong_count() == 0)
+        };
+        // The recorder forgets nothing.
+        let lines = text.split_inclusive('\n');
+        let told = lines.filter(|line| !group_of(line).is_some_and(is_gone));
+        told.collect()
     }
 
     /// A counter for workers. Asking again gives the same one.
     fn tally(&self, metric: Metric, labels: Vec<Label>) -> Tally {
-        let Counted { tallies, told } = &mut *self.lock();
+        let Counted { tallies, told, .. } = &mut *self.lock();
         let (tally, _) = told.entry((metric.name, labels)).or_insert_with_key(|key| {
             let counter = self.counter(metric, key.1.clone());
             (tallies.next(), counter)
@@ -472,6 +498,13 @@ fn describe(recorder: &PrometheusRecorder) {
     }
 }
 
+/// The group whose series this line tells.
+fn group_of(line: &str) -> Option<&str> {
+    let (_, named) = line.split_once("target_group=\"")?;
+    let (name, _) = named.split_once('"')?;
+    Some(name)
+}
+
 fn with(mut labels: Vec<Label>, name: &'static str, value: &'static str) -> Vec<Label> {
     labels.push(Label::new(name, value));
     labels
@@ -481,17 +514,17 @@ fn with(mut labels: Vec<Label>, name: &'static str, value: &'static str) -> Vec<
 mod tests {
     use super::*;
 
-    fn rendered(touch: impl FnOnce(&Metrics)) -> String {
+    fn rendered<T>(touch: impl FnOnce(&Metrics) -> T) -> String {
         let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
-        touch(&metrics);
+        let _held = touch(&metrics);
         metrics.render()
     }
 
-    fn everything(metrics: &Metrics) {
+    fn everything(metrics: &Metrics) -> GroupMetrics {
         metrics.listener(443, Protocol::Https);
-        metrics.group(&"web".parse().unwrap());
         metrics.process();
         metrics.reloads();
+        metrics.group(&"web".parse().unwrap())
     }
 
     #[test]
@@ -582,6 +615,7 @@ mod tests {
                 .group(&"web".parse().unwrap())
                 .count_response(StatusCode::OK);
             group.healthy.set(3);
+            group
         });
         let labels = "load_balancer=\"shop\",target_group=\"web\"";
         assert!(
@@ -594,6 +628,32 @@ mod tests {
             text.contains(&format!("albedo_healthy_targets{{{labels}}} 3\n")),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_group_is_told_of_while_it_is_there_and_goes_on_when_it_comes_back() {
+        let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
+        let requests = "albedo_target_requests_total{load_balancer=\"shop\",target_group=\"web\"} ";
+        let told = || {
+            let text = metrics.render();
+            let line = text.lines().find_map(|line| line.strip_prefix(requests));
+            line.map(str::to_owned)
+        };
+        let name = "web".parse().unwrap();
+        let other = metrics.group(&"other".parse().unwrap());
+        let before = metrics.group(&name);
+        let after = metrics.group(&name);
+        before.requests.increment(3);
+        drop(before);
+        assert_eq!(told().as_deref(), Some("3"));
+        drop(after);
+        assert_eq!(told(), None);
+        assert!(!metrics.render().contains("\"web\""));
+        assert!(metrics.render().contains("\"other\""));
+        metrics.group(&name).requests.increment(1);
+        let _back = metrics.group(&name);
+        assert_eq!(told().as_deref(), Some("4"));
+        drop(other);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::time::Duration;
 use albedo::app::{self, Error, Running};
 use albedo::config::File;
 use albedo::model::{
-    AccessLog, AccessLogFormat, AccessLogSink, Actions, AdminAddress, Config, Generation,
+    AccessLog, AccessLogFormat, AccessLogSink, Actions, AdminAddress, Config, CookieKeys,
+    Generation, Stickiness,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -522,4 +523,61 @@ async fn the_verb_and_the_signal_read_the_file_again() {
     process.signal("TERM");
     let code = tokio::task::spawn_blocking(move || process.child.wait().unwrap().code());
     assert_eq!(soon("its end", code).await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn a_refused_change_leaves_no_file_and_no_series_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let [log, keys] = ["access.log", "keys"].map(|name| folder.path().join(name));
+    let target = Target::named("web").await;
+    let plain = config([http("web")], [group("web", &[target.address])]);
+    let running = start(plain.clone()).await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let wanted = |log: &Path| {
+        let mut config = plain.clone();
+        config.target_groups.push(group("never", &[target.address]));
+        config.listeners.push(http("never"));
+        config.load_balancer.access_log = Some(AccessLog {
+            sink: AccessLogSink::File(log.to_owned()),
+            format: AccessLogFormat::Json,
+        });
+        config.load_balancer.cookie_keys = Some(CookieKeys {
+            path: keys.clone(),
+            rotation: None,
+        });
+        let day = Duration::from_secs(24 * 60 * 60);
+        config.target_groups[1].stickiness = Some(Stickiness::LbCookie { duration: day });
+        config
+    };
+    let mut taken_port = wanted(&log);
+    taken_port.listeners[1].port = taken.local_addr().unwrap().port();
+    running.apply(taken_port).await.unwrap_err();
+    let nowhere = folder.path().join("nowhere/access.log");
+    running.apply(wanted(&nowhere)).await.unwrap_err();
+    fs::write(&keys, "no keys").unwrap();
+    running.apply(wanted(&log)).await.unwrap_err();
+    fs::remove_file(&keys).unwrap();
+    assert!(!log.exists() && !keys.exists());
+    assert!(!metrics(&running).await.contains("\"never\""));
+
+    // As it is wanted it makes all of them, and going back hides what is gone.
+    running.apply(wanted(&log)).await.unwrap();
+    assert!(log.exists() && keys.exists());
+    assert!(metrics(&running).await.contains("\"never\""));
+    running.apply(plain).await.unwrap();
+    soon("nobody holds the group", async {
+        while metrics(&running).await.contains("\"never\"") {}
+    })
+    .await;
+    assert!(metrics(&running).await.contains("\"web\""));
+}
+
+/// What the admin address tells to Prometheus.
+async fn metrics(running: &Running) -> String {
+    let AdminAddress::Tcp(address) = running.admin() else {
+        panic!("not on TCP")
+    };
+    let mut door = Conversation::to(*address).await;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    door.ask(&request).await.1
 }
