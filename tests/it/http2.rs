@@ -811,6 +811,8 @@ async fn what_http2_forbids_never_reaches_a_target() {
         ("x space", "1"),
         ("x-value", "a\r\nb: c"),
         ("x-value", "a\0b"),
+        ("x-value", " a"),
+        ("x-value", "a\t"),
         (":path", "/twice"),
         (":unknown", "1"),
         ("", "1"),

@@ -28,6 +28,12 @@ pub(super) fn read(
     // Bytes of the head before HPACK made them fewer.
     let line = parts.method.as_str().len() + target.len() + named.map_or(0, str::len);
     record.received = line as u64 + headers.size();
+    // RFC 9113 §8.2.1. Targets take such space away, and would see another value than the rules did.
+    if headers.iter().any(|(_, value)| is_padded(value)) {
+        return Err(Error::MalformedRequest(
+            "the value of a header begins or ends with space",
+        ));
+    }
     if headers.all(Name::Host).nth(1).is_some() {
         return Err(Error::MalformedRequest(
             "there is more than one Host header",
@@ -67,6 +73,12 @@ pub(super) fn read(
         connections: crate::http1::Persistence::KeepAlive,
         body,
     })
+}
+
+fn is_padded(value: &[u8]) -> bool {
+    [value.first(), value.last()]
+        .into_iter()
+        .any(|byte| matches!(byte, Some(b' ' | b'\t')))
 }
 
 /// The body that a request brings.
