@@ -56,6 +56,10 @@ impl Scene {
         Frames::open(self.running.listeners()[0], &self.authority).await
     }
 
+    pub(crate) async fn silent(&self) -> Frames {
+        Frames::silent(self.running.listeners()[0], &self.authority).await
+    }
+
     pub(crate) async fn frames_with(&self, settings: &[(u16, u32)]) -> Frames {
         Frames::open_with(self.running.listeners()[0], &self.authority, settings).await
     }
@@ -932,8 +936,12 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const NO_ERROR: u32 = 0;
 
+/// How a client begins (RFC 9113 §3.4), before its SETTINGS.
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 pub(crate) struct Frames(TlsStream<TcpStream>);
 
+#[derive(Debug)]
 pub(crate) struct RawFrame {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
@@ -952,18 +960,20 @@ impl Frames {
         authority: &Authority,
         settings: &[(u16, u32)],
     ) -> Self {
-        let client = Arc::new(authority.client(&["h2"]));
-        let mut tls = connect(address, &client, "web.example").await.unwrap();
-        tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            .await
-            .unwrap();
-        let mut frames = Self(tls);
+        let mut frames = Self::silent(address, authority).await;
+        frames.write(PREFACE).await.unwrap();
         let settings: Vec<u8> = settings
             .iter()
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
         frames.send(SETTINGS, 0, 0, &settings).await;
         frames
+    }
+
+    /// A connection on which nothing of HTTP/2 was said.
+    async fn silent(address: std::net::SocketAddr, authority: &Authority) -> Self {
+        let client = Arc::new(authority.client(&["h2"]));
+        Self(connect(address, &client, "web.example").await.unwrap())
     }
 
     pub(crate) async fn get(&mut self, stream: u32) {
@@ -1021,7 +1031,8 @@ impl Frames {
         }
     }
 
-    async fn read(&mut self) -> io::Result<RawFrame> {
+    /// The next frame whatever it is.
+    pub(crate) async fn read(&mut self) -> io::Result<RawFrame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -1082,11 +1093,23 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 /// A field that no table remembers (RFC 7541 §6.2.2).
 pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
-    let mut field = vec![0, name.len() as u8];
-    field.extend(name.as_bytes());
-    field.push(value.len() as u8);
-    field.extend(value.as_bytes());
-    field
+    [&[0], &*string(name), &*string(value)].concat()
+}
+
+/// A string as it stands, behind its length in seven bits and more (RFC 7541 §5.1, §5.2).
+fn string(text: &str) -> Vec<u8> {
+    const PREFIX: usize = 0x7f;
+    let mut string = vec![text.len().min(PREFIX) as u8];
+    if text.len() >= PREFIX {
+        let mut left = text.len() - PREFIX;
+        while left >= 0x80 {
+            string.push(left as u8 | 0x80);
+            left >>= 7;
+        }
+        string.push(left as u8);
+    }
+    string.extend(text.as_bytes());
+    string
 }
 
 /// Such fields, one behind the other.

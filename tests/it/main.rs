@@ -22,6 +22,7 @@ mod dns; // targets by name
 mod farewell; // what outlives its target, or its load balancer
 mod hostile; // attacks by name
 mod drain; // targets taken out by hand
+mod h2spec; // what the protocol demands, section by section
 mod health; // health checks, and where traffic goes
 mod http2; // HTTP/2 toward clients
 mod http2_flow; // its windows, resets and limits, frame by frame
