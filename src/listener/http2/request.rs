@@ -58,7 +58,17 @@ pub(super) fn read(
     if !target.starts_with('/') && (target != "*" || parts.method != Method::OPTIONS) {
         return Err(Error::MalformedRequest(":path does not begin with a slash"));
     }
-    let body = body(&parts.method, &headers, incoming, record);
+    let has_body = has_body(&parts.method, incoming.as_ref());
+    // As over HTTP/1.1: not every target looks for chunks behind a HEAD.
+    if has_body && parts.method == Method::HEAD && !headers.has(Name::ContentLength) {
+        return Err(Error::MalformedRequest(
+            "a HEAD request has a body of unknown length",
+        ));
+    }
+    let body = match incoming.take_if(|_| has_body) {
+        Some(incoming) => body(incoming, &headers, record),
+        None => Body::Empty,
+    };
     let (method, upgrade) = match tunnel {
         Some(tunnel) => tunnel.translate(&mut headers),
         None => (parts.method, None),
@@ -81,27 +91,19 @@ fn is_padded(value: &[u8]) -> bool {
         .any(|byte| matches!(byte, Some(b' ' | b'\t')))
 }
 
-/// The body that a request brings.
-fn body(
-    method: &Method,
-    headers: &Headers,
-    incoming: &mut Option<RecvStream>,
-    record: &mut Record,
-) -> Body {
+fn has_body(method: &Method, incoming: Option<&RecvStream>) -> bool {
     // RFC 9113 §8.5: what follows a CONNECT is a tunnel's.
-    let has_body =
-        method != Method::CONNECT && incoming.as_ref().is_some_and(|body| !body.is_end_stream());
-    match incoming.take_if(|_| has_body) {
-        Some(incoming) => {
-            let length = headers.get(Name::ContentLength);
-            // h2 has seen that all of them are the same number.
-            let length = length
-                .and_then(|length| str::from_utf8(length).ok())
-                .and_then(|length| length.parse().ok());
-            let received = Rc::new(Cell::new(0));
-            record.body = Some(Rc::clone(&received));
-            Body::Http2(Http2Body::new(incoming, length, received))
-        }
-        None => Body::Empty,
-    }
+    method != Method::CONNECT && incoming.is_some_and(|body| !body.is_end_stream())
+}
+
+/// The body that a request brings.
+fn body(incoming: RecvStream, headers: &Headers, record: &mut Record) -> Body {
+    let length = headers.get(Name::ContentLength);
+    // h2 has seen that all of them are the same number.
+    let length = length
+        .and_then(|length| str::from_utf8(length).ok())
+        .and_then(|length| length.parse().ok());
+    let received = Rc::new(Cell::new(0));
+    record.body = Some(Rc::clone(&received));
+    Body::Http2(Http2Body::new(incoming, length, received))
 }

@@ -130,6 +130,11 @@ fn messages() -> Vec<Case> {
             StreamError(1, &[STREAM_CLOSED, PROTOCOL_ERROR]),
         ),
         case(
+            "+8.1: HEAD with a body of unknown length",
+            [head(1, 0, &minimal("HEAD", "/")), data(1, END_STREAM, TEST)],
+            Refused(1),
+        ),
+        case(
             "http2/8.2/1: PUSH_PROMISE",
             [frame(
                 PUSH_PROMISE,
