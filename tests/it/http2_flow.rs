@@ -294,6 +294,57 @@ async fn an_answer_to_a_stream_that_is_over_is_460() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_in_the_midst_of_an_answer_is_460() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let target = telling(64 << 20, &Arc::default()).await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.access_log = Some(json_log(&log));
+    })
+    .await;
+    let mut frames = scene.frames().await;
+    frames.allow(0, 1 << 20).await;
+    // By a reset, and with its connection.
+    for stream in [1, 3] {
+        frames.get(stream).await;
+        frames.until(DATA, stream).await;
+        if stream == 1 {
+            frames.reset(stream, CANCEL).await;
+        }
+    }
+    drop(frames);
+
+    for record in records(&log, 2).await {
+        assert_eq!(record["elb_status_code"], 460);
+        assert_eq!(record["target_status_code"], 200);
+        assert!(record["sent_bytes"].as_u64().unwrap() >= 16 << 10);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_target_breaks_off_keeps_its_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("access.log");
+    let target = Target::playing(async |_, mut client: Conversation| {
+        client
+            .say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive!")
+            .await;
+        None
+    })
+    .await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.access_log = Some(json_log(&log));
+    })
+    .await;
+    let mut frames = scene.frames().await;
+    frames.get(1).await;
+    frames.until(RST_STREAM, 1).await;
+
+    let record = records(&log, 1).await.remove(0);
+    assert_eq!(record["elb_status_code"], 200);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_its_socket_unread_stops_the_target() {
     const LENGTH: usize = 64 << 20;
     let written = Arc::new(AtomicUsize::new(0));

@@ -12,7 +12,7 @@ use h2::{Reason, RecvStream};
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 
-use super::body;
+use super::body::{self, Sent};
 use super::record::{Keeper, Record};
 use super::request::read;
 use super::tunnel::{Handshake, is_switch, open};
@@ -36,6 +36,7 @@ pub(super) async fn answer(
         kept_by: Keeper::Listener(Rc::clone(&listener)),
         outstanding: None,
         received: 0,
+        is_underway: false,
         body: None,
     };
     let (parts, incoming) = request.into_parts();
@@ -145,7 +146,9 @@ async fn reply(
     };
     record.exchange.sent_bytes = size;
     if !is_whole {
-        body::send(&mut outgoing, body, record, idle_timeout, alarm).await;
+        record.is_underway = true;
+        let sent = body::send(&mut outgoing, body, record, idle_timeout, alarm).await;
+        record.is_underway = sent == Sent::ToNobody;
     }
 }
 

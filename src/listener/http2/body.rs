@@ -12,6 +12,22 @@ use super::record::Record;
 use crate::message::{Body, Outstanding};
 use crate::worker::{self, Alarm};
 
+/// What has become of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Whole,
+    /// By us or the target.
+    CutShort,
+    /// The client has left.
+    ToNobody,
+}
+
+/// Why a body is not sent to its end.
+enum Broken {
+    ByClient,
+    ByUs(Reason),
+}
+
 /// Sends a body to its end, or to where it breaks off: then the stream is reset.
 pub(super) async fn send(
     outgoing: &mut SendStream<Bytes>,
@@ -19,7 +35,7 @@ pub(super) async fn send(
     record: &mut Record,
     idle_timeout: Duration,
     alarm: &Alarm,
-) {
+) -> Sent {
     let mut sending = Sending {
         outgoing,
         body,
@@ -28,9 +44,13 @@ pub(super) async fn send(
         idle_timeout,
         silence: None,
     };
-    if let Err(reason) = poll_fn(|cx| sending.poll(cx, alarm)).await {
-        sending.outgoing.send_reset(reason);
-    }
+    let (sent, reason) = match poll_fn(|cx| sending.poll(cx, alarm)).await {
+        Ok(()) => return Sent::Whole,
+        Err(Broken::ByUs(reason)) => (Sent::CutShort, reason),
+        Err(Broken::ByClient) => (Sent::ToNobody, Reason::CANCEL),
+    };
+    sending.outgoing.send_reset(reason);
+    sent
 }
 
 struct Sending<'a> {
@@ -53,11 +73,11 @@ struct Silence {
 }
 
 impl Sending<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, alarm: &Alarm) -> Poll<Result<(), Reason>> {
+    fn poll(&mut self, cx: &mut Context<'_>, alarm: &Alarm) -> Poll<Result<(), Broken>> {
         loop {
             let outstanding = self.record.outstanding.as_ref();
             if outstanding.is_some_and(Outstanding::is_over) {
-                return Poll::Ready(Err(Reason::INTERNAL_ERROR));
+                return Poll::Ready(Err(Broken::ByUs(Reason::INTERNAL_ERROR)));
             }
             let waited = match self.held.is_empty() {
                 true => self.poll_piece(cx),
@@ -66,7 +86,7 @@ impl Sending<'_> {
             match waited {
                 Poll::Ready(Ok(Progress::Some)) => {}
                 Poll::Ready(Ok(Progress::Ended)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 Poll::Pending => break,
             }
         }
@@ -79,13 +99,15 @@ impl Sending<'_> {
         match alarm.poll(cx) {
             Poll::Pending => Poll::Pending,
             // Nobody is told whose silence it was, but it was not the whole answer.
-            Poll::Ready(()) if self.silence.is_some() => Poll::Ready(Err(Reason::CANCEL)),
-            Poll::Ready(()) => Poll::Ready(Err(Reason::INTERNAL_ERROR)),
+            Poll::Ready(()) if self.silence.is_some() => {
+                Poll::Ready(Err(Broken::ByUs(Reason::CANCEL)))
+            }
+            Poll::Ready(()) => Poll::Ready(Err(Broken::ByUs(Reason::INTERNAL_ERROR))),
         }
     }
 
     /// Takes the next piece of the body, and hands on as much of it as the window has room for.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Reason>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         // h2 keeps pieces until they are sent, so they must be owned.
         let piece = self
             .body
@@ -98,23 +120,23 @@ impl Sending<'_> {
             }
             Poll::Ready(Ok(Some(_))) if !self.body.is_done() => Poll::Ready(Ok(Progress::Some)),
             Poll::Ready(Ok(_)) => Poll::Ready(self.hand_over(Bytes::new(), Progress::Ended)),
-            Poll::Ready(Err(_)) => Poll::Ready(Err(Reason::INTERNAL_ERROR)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Broken::ByUs(Reason::INTERNAL_ERROR))),
             // A client that resets the stream wakes it.
             Poll::Pending => self
                 .outgoing
                 .poll_reset(cx)
-                .map(|reset| Err(reset.unwrap_or(Reason::CANCEL))),
+                .map(|_reset| Err(Broken::ByClient)),
         }
     }
 
     /// Waits for room in the client's window, and hands on as much of what is held. No more: the last piece, too, shall
     /// have somebody who waits for its client, and a client that takes little at a time is seen to take it.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Reason>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Broken>> {
         let room = loop {
             match self.outgoing.capacity() {
                 0 => match self.outgoing.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Reason::CANCEL)),
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(Broken::ByClient)),
                     Poll::Pending => {
                         self.body.poll_other_way(cx);
                         self.note_silence();
@@ -147,11 +169,11 @@ impl Sending<'_> {
         }
     }
 
-    fn hand_over(&mut self, part: Bytes, progress: Progress) -> Result<Progress, Reason> {
+    fn hand_over(&mut self, part: Bytes, progress: Progress) -> Result<Progress, Broken> {
         let length = part.len() as u64;
         self.outgoing
             .send_data(part, progress == Progress::Ended)
-            .map_err(|_| Reason::CANCEL)?;
+            .map_err(|_| Broken::ByClient)?;
         self.record.exchange.sent_bytes += length;
         Ok(progress)
     }

@@ -17,6 +17,8 @@ pub(super) struct Record {
     pub(super) outstanding: Option<Outstanding>,
     /// Bytes of the head as they came out of HPACK, and those of a tunnel.
     pub(super) received: u64,
+    /// Whether the answer has begun, and neither was all of it handed over nor did we break it off.
+    pub(super) is_underway: bool,
     /// Bytes of the body, where there is one.
     pub(super) body: Option<Rc<Cell<u64>>>,
 }
@@ -41,7 +43,7 @@ impl Keeper {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.exchange.elb_status.is_none() {
+        if self.exchange.elb_status.is_none() || self.is_underway {
             proxy::client_gone(&mut self.exchange);
         }
         let body = self.body.as_ref().map_or(0, |body| body.get());
