@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::{Controller, Running, access_logs, cookie_keys};
+use super::{Controller, Running, access_logs, cookie_keys, ticket_keys};
 use crate::action::Actions;
 use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
@@ -17,7 +17,7 @@ use crate::snapshot::{Ledger, Listener, Snapshot};
 use crate::target::{Plan, Unusable};
 use crate::telemetry::AccessLog;
 use crate::tls;
-use crate::tls::server::{Http2Offer, Settings};
+use crate::tls::server::{Http2Offer, Origin, Settings};
 
 /// Why a configuration was not applied; nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,7 @@ impl Controller {
         self.tls = tls
             .filter_map(|(open, tls)| Some((open.id, tls?)))
             .collect();
+        self.tickets.clear();
         // Retire: closed listeners and dropped groups end on their own.
         self.listeners.commit(ready.listeners);
         let left = moved.left.iter().map(|leaving| &leaving.target);
@@ -179,6 +180,8 @@ impl Controller {
             false => Http2Offer::No,
         };
         let known = self.listeners.known(&config.listeners);
+        let mut inherited = self.tickets.iter().collect();
+        let now = Timestamp::now();
         let mut settings = Vec::with_capacity(known.len());
         for (index, (listener, id)) in config.listeners.iter().zip(known).enumerate() {
             let before = id.and_then(|id| self.tls.get(&id));
@@ -186,7 +189,13 @@ impl Controller {
             settings.push(match listener.protocol {
                 Protocol::Http => None,
                 Protocol::Https => {
-                    let made = tls::server::settings(certificates, policy, offer, before);
+                    let keys = ticket_keys::take(&mut inherited, listener);
+                    let origin = match before {
+                        Some(before) => Origin::Running(before),
+                        None if keys.is_empty() => Origin::New,
+                        None => Origin::Inherited(&keys),
+                    };
+                    let made = tls::server::settings(certificates, policy, offer, origin, now);
                     Some(made.map_err(|error| Rejected::Certificate { index, error })?)
                 }
             });

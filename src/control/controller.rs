@@ -22,7 +22,7 @@ use super::retired::Retired;
 use super::status::LastReload;
 use super::{Event, Leaving, Readiness, Refused, Running, View};
 use crate::config::{File, LOOK_EVERY};
-use crate::handover::{Inheritance, Known, Sockets};
+use crate::handover::{Inheritance, Known, KnownTickets, Sockets};
 use crate::listener::Listeners;
 use crate::model::{self, Config, Generation, Shutdown};
 use crate::snapshot::{ListenerId, Snapshot};
@@ -38,6 +38,8 @@ pub(crate) struct Controller {
     pub(super) listeners: Listeners,
     /// The TLS settings of the HTTPS listeners that run.
     pub(super) tls: HashMap<ListenerId, Settings>,
+    /// Ticket keys of another process, for the first listeners that fit.
+    pub(super) tickets: Vec<KnownTickets>,
     pub(super) current: Arc<ArcSwap<Snapshot>>,
     pub(super) retired: Retired,
     pub(super) generation: Generation,
@@ -113,6 +115,7 @@ impl Controller {
             registry,
             listeners,
             tls: HashMap::new(),
+            tickets: known.tickets,
             current,
             retired: Retired::default(),
             generation,
@@ -193,6 +196,7 @@ impl Controller {
                         continue;
                     }
                     self.cookie_keys.look(Timestamp::now(), Instant::now());
+                    self.rotate_ticket_keys(Timestamp::now());
                     if self.file.as_mut().is_some_and(File::has_changed) {
                         let (reply, _nobody) = oneshot::channel();
                         return Event::Reload(reply);
@@ -234,6 +238,7 @@ impl Controller {
             generation: self.generation.0,
             targets: self.registry.known(Instant::now()),
             cookie_keys: self.cookie_keys.known(),
+            tickets: self.known_tickets(),
         };
         let (held, leaving) = oneshot::channel();
         self.leaving = Some(leaving);

@@ -11,6 +11,7 @@ mod reload;
 mod replace;
 mod retired;
 mod status;
+mod ticket_keys;
 
 pub(crate) use apply::Rejected;
 pub(crate) use controller::Controller;

@@ -28,6 +28,8 @@ pub(crate) struct Known {
     pub(crate) generation: u64,
     pub(crate) targets: Vec<KnownTarget>,
     pub(crate) cookie_keys: KnownKeys,
+    /// In the order of the listeners.
+    pub(crate) tickets: Vec<KnownTickets>,
 }
 
 /// What is known of one target of one group.
@@ -71,7 +73,15 @@ pub(crate) struct KnownHealth {
     pub(crate) failures: u32,
 }
 
-/// The keys of stickiness cookies, of use where no file has them.
+/// The keys of session tickets of one listener, by what its configuration asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownTickets {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) keys: KnownKeys,
+}
+
+/// Keys of stickiness cookies, of use where no file has them, or of session tickets.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KnownKeys(pub(crate) Vec<KnownKey>);
 
@@ -254,6 +264,11 @@ mod tests {
                 generation: 7,
                 targets: vec![target],
                 cookie_keys: KnownKeys(vec![key(1), key(255)]),
+                tickets: vec![KnownTickets {
+                    address: None,
+                    port: 443,
+                    keys: KnownKeys(vec![key(255)]),
+                }],
             },
         }
     }

@@ -15,7 +15,7 @@ mod wire;
 
 pub(crate) use inheritance::{AdminSocket, Asked, ListenerSockets, SocketFile, Sockets};
 pub(crate) use message::{
-    Inheritance, Known, KnownDrain, KnownHealth, KnownKey, KnownKeys, KnownTarget,
+    Inheritance, Known, KnownDrain, KnownHealth, KnownKey, KnownKeys, KnownTarget, KnownTickets,
 };
 pub(crate) use predecessor::{Lost, Predecessor, Waiting};
 pub(crate) use program::Program;

@@ -61,7 +61,7 @@ enum Doors {
 pub(crate) struct Open {
     pub(crate) id: ListenerId,
     /// What the configuration asked for; port 0 asks for any.
-    asked: (Option<IpAddr>, u16),
+    pub(crate) asked: (Option<IpAddr>, u16),
     /// What it got.
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -209,6 +209,11 @@ impl Listeners {
             });
         }
         Ok(prepared)
+    }
+
+    /// Those that run, in the order of the configuration.
+    pub(crate) fn open(&self) -> &[Open] {
+        &self.open
     }
 
     /// Those of these listeners that run already, by their numbers.

@@ -51,6 +51,12 @@ impl Fingerprint {
     }
 }
 
+impl AsRef<[u8]> for Fingerprint {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Reads a chain and its key.
 pub(super) fn read_pair(certificate: &model::Certificate) -> Result<Pair, Error> {
     let file = file_of(&certificate.certificate, "the given certificate");

@@ -99,6 +99,9 @@ pub(crate) enum Error {
     #[error("no certificate can be made for '{names}'; use host names and addresses")]
     SelfSigned { names: String },
 
+    #[error("the system gives no random numbers for ticket keys; look after its entropy")]
+    Random(#[from] aws_lc_rs::error::Unspecified),
+
     #[error("the TLS library refuses its settings ({0}); please report this")]
     Library(#[from] rustls::Error),
 }

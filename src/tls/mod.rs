@@ -9,9 +9,11 @@ pub(crate) mod policy;
 pub(crate) mod server;
 mod socket;
 mod stream;
+mod tickets;
 mod x509;
 
 pub(crate) use error::Error;
 pub(crate) use http2::Http2Stream;
 pub(crate) use socket::Socket;
 pub(crate) use stream::Stream;
+pub(crate) use tickets::TicketKey;

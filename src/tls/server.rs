@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use jiff::Timestamp;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SignatureScheme};
 
 use super::certificate::{Fingerprint, Loaded, Pair};
+use super::tickets::{TicketKey, Tickets};
 use super::{Error, certificate, policy};
 use crate::model;
 
@@ -25,7 +26,33 @@ pub(crate) enum Http2Offer {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) config: Arc<ServerConfig>,
+    tickets: Arc<Tickets>,
     made_of: MadeOf,
+}
+
+/// Where the ticket keys of a listener come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// The listener runs with these settings. They stay while the files hold the same and nothing else has changed.
+    Running(&'a Settings),
+    /// It ran in another process, with these keys.
+    Inherited(&'a [TicketKey]),
+    New,
+}
+
+impl Settings {
+    /// Has another key seal tickets if it is time to.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers; nothing has changed then.
+    pub(crate) fn rotate_ticket_keys(&self, now: Timestamp) -> Result<(), Error> {
+        Ok(self.tickets.rotate(now)?)
+    }
+
+    /// The keys that another process needs to resume the sessions of this one, the newest first.
+    pub(crate) fn ticket_keys(&self) -> Vec<TicketKey> {
+        self.tickets.known()
+    }
 }
 
 /// What makes one listener's settings differ from another's.
@@ -42,13 +69,13 @@ impl fmt::Debug for MadeOf {
     }
 }
 
-/// The settings of one listener; the first certificate is its default. `before` are those that it has now: they stay
-/// while the files hold the same and nothing else has changed, and sessions can be resumed either way.
+/// The settings of one listener; the first certificate is its default.
 pub(crate) fn settings(
     certificates: &[model::Certificate],
     policy: model::SslPolicy,
     http2: Http2Offer,
-    before: Option<&Settings>,
+    origin: Origin<'_>,
+    now: Timestamp,
 ) -> Result<Settings, Error> {
     let pairs = certificates
         .iter()
@@ -59,29 +86,50 @@ pub(crate) fn settings(
         policy,
         http2,
     };
-    if let Some(before) = before.filter(|before| before.made_of == made_of) {
+    if let Origin::Running(before) = origin
+        && before.made_of == made_of
+    {
         return Ok(before.clone());
     }
     let loaded = pairs
         .iter()
         .map(Pair::load)
         .collect::<Result<Vec<_>, _>>()?;
-    // Tickets carry the session, so any worker resumes it without a shared table. The keys are this listener's own:
-    // a session begun at one door must not open another.
-    let tickets = match before {
-        Some(before) => Arc::clone(&before.config.ticketer),
-        None => Ticketer::new()?,
+    let scope = scope(&loaded, policy);
+    let tickets = match origin {
+        Origin::Running(before) => Some(before.tickets.under(scope)),
+        Origin::Inherited(keys) => Tickets::inherited(keys, scope),
+        Origin::New => None,
     };
-    let config = config_of(loaded, policy, http2, tickets)?;
-    Ok(Settings { config, made_of })
+    let tickets = match tickets {
+        Some(tickets) => Arc::new(tickets),
+        None => Arc::new(Tickets::new(scope, now)?),
+    };
+    let config = config_of(loaded, policy, http2, Arc::clone(&tickets))?;
+    Ok(Settings {
+        config,
+        tickets,
+        made_of,
+    })
+}
+
+/// What a session is agreed on under. It is resumed where all of that still holds: a certificate that is renewed for the
+/// same names changes nothing, but whoever got in under one policy has no way into another.
+fn scope(certificates: &[Loaded], policy: model::SslPolicy) -> Fingerprint {
+    let mut text = policy.to_string();
+    for certificate in certificates {
+        // Neither character is in any name.
+        text.push('\n');
+        text.push_str(&certificate.names.join(" "));
+    }
+    Fingerprint::of(text.as_bytes())
 }
 
 fn config_of(
     certificates: Vec<Loaded>,
     policy: model::SslPolicy,
     http2: Http2Offer,
-    // rustls's own type: it knows ticket keys by this trait alone.
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, Error> {
     let choice = Certificates::new(certificates)?;
     let mut config = ServerConfig::builder_with_provider(policy::provider(policy))
@@ -110,7 +158,8 @@ pub(crate) fn config(
     policy: model::SslPolicy,
     http2: Http2Offer,
 ) -> Result<Arc<ServerConfig>, Error> {
-    settings(certificates, policy, http2, None).map(|settings| settings.config)
+    settings(certificates, policy, http2, Origin::New, Timestamp::now())
+        .map(|settings| settings.config)
 }
 
 /// What a finished handshake agreed on.
@@ -212,6 +261,8 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use rustls::client::{ClientConnection, Resumption};
     use rustls::crypto::CryptoProvider;
     use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, kx_group};
@@ -223,6 +274,7 @@ pub(super) mod tests {
     use crate::model::{SslPolicy, UpstreamTls};
     use crate::tls::certificate::tests::{load, made, pair};
     use crate::tls::client;
+    use crate::tls::tickets::tests::rotate_now;
 
     const ECDSA: &rcgen::SignatureAlgorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
     const RSA: &rcgen::SignatureAlgorithm = &rcgen::PKCS_RSA_SHA256;
@@ -551,13 +603,15 @@ pub(super) mod tests {
         }];
         let policy = SslPolicy::default();
         let again = |before: &Settings, policy, http2| {
-            settings(&certificates, policy, http2, Some(before)).unwrap()
+            let origin = Origin::Running(before);
+            settings(&certificates, policy, http2, origin, Timestamp::now()).unwrap()
         };
         let same = |one: &Settings, other: &Settings| Arc::ptr_eq(&one.config, &other.config);
 
         let pair = certificate::self_signed(&["a.example"]).unwrap();
         write(pair.clone());
-        let first = settings(&certificates, policy, Http2Offer::Yes, None).unwrap();
+        let now = Timestamp::now();
+        let first = settings(&certificates, policy, Http2Offer::Yes, Origin::New, now).unwrap();
         // Written anew, but with the same in it.
         write(pair);
         assert!(same(&first, &again(&first, policy, Http2Offer::Yes)));
@@ -581,7 +635,146 @@ pub(super) mod tests {
         assert_eq!(client.handshake_kind(), Some(HandshakeKind::Resumed));
 
         std::fs::write(&key, "nonsense").unwrap();
-        assert!(settings(&certificates, policy, Http2Offer::Yes, Some(&second)).is_err());
+        let origin = Origin::Running(&second);
+        assert!(settings(&certificates, policy, Http2Offer::Yes, origin, now).is_err());
+    }
+
+    /// How a client begins at each of these settings, one after the other.
+    fn kinds(version: &'static SupportedProtocolVersion, way: &[&Settings]) -> Vec<HandshakeKind> {
+        let client = offering(|_| {}, &[version]);
+        let kind = |settings: &&Settings| {
+            let (client, _) = handshake(&client, &settings.config, "a.example").unwrap();
+            client.handshake_kind().unwrap()
+        };
+        way.iter().map(kind).collect()
+    }
+
+    fn made_of(
+        certificates: &[model::Certificate],
+        policy: SslPolicy,
+        origin: Origin<'_>,
+    ) -> Settings {
+        settings(
+            certificates,
+            policy,
+            Http2Offer::Yes,
+            origin,
+            Timestamp::now(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn no_session_crosses_into_another_policy_or_to_other_names() {
+        use HandshakeKind::{Full, Resumed};
+        let one = made(&["a.example"], ECDSA, 1);
+        let wider = made(&["a.example", "b.example"], ECDSA, 1);
+        let policy = SslPolicy::default();
+        let first = made_of(std::slice::from_ref(&one), policy, Origin::New);
+        let again = |certificates: &[model::Certificate], policy| {
+            made_of(certificates, policy, Origin::Running(&first))
+        };
+        let renewed = again(&[made(&["a.example"], ECDSA, 2)], policy);
+        assert_eq!(
+            kinds(&TLS13, &[&first, &renewed, &first]),
+            [Full, Resumed, Resumed]
+        );
+        for (version, stricter) in [
+            (&TLS12, SslPolicy::Tls12Restricted),
+            (&TLS13, SslPolicy::Tls13Only),
+        ] {
+            let stricter = again(std::slice::from_ref(&one), stricter);
+            assert_eq!(kinds(version, &[&first, &stricter]), [Full, Full]);
+            assert_eq!(kinds(version, &[&stricter, &first]), [Full, Full]);
+            for others in [vec![wider.clone()], vec![one.clone(), wider.clone()]] {
+                assert_eq!(
+                    kinds(version, &[&first, &again(&others, policy)]),
+                    [Full, Full]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sessions_outlive_one_change_of_keys_and_not_two() {
+        use HandshakeKind::{Full, Resumed};
+        let settings = made_of(
+            &[made(&["a.example"], ECDSA, 1)],
+            SslPolicy::default(),
+            Origin::New,
+        );
+        for version in [&TLS12, &TLS13] {
+            let client = offering(|_| {}, &[version]);
+            let kind = || {
+                let (client, _) = handshake(&client, &settings.config, "a.example").unwrap();
+                client.handshake_kind().unwrap()
+            };
+            assert_eq!(kind(), Full);
+            rotate_now(&settings.tickets);
+            assert_eq!(kind(), Resumed);
+            rotate_now(&settings.tickets);
+            rotate_now(&settings.tickets);
+            assert_eq!(kind(), Full, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_change_under_load_fail_no_handshake() {
+        let settings = made_of(
+            &[made(&["a.example"], ECDSA, 1)],
+            SslPolicy::default(),
+            Origin::New,
+        );
+        const HANDSHAKES: usize = 200;
+        // Keys change once in so many handshakes of both clients together. A client's next handshake is a full one only
+        // where they changed twice meanwhile.
+        const PACE: usize = 10;
+        let made = AtomicUsize::new(0);
+        let resumed = std::thread::scope(|scope| {
+            let client = |version| {
+                let (made, config) = (&made, &settings.config);
+                scope.spawn(move || {
+                    let client = offering(|_| {}, &[version]);
+                    let kinds = (0..HANDSHAKES).map(|_| {
+                        let (client, _) = handshake(&client, config, "a.example").unwrap();
+                        made.fetch_add(1, Ordering::Relaxed);
+                        client.handshake_kind().unwrap()
+                    });
+                    kinds.filter(|kind| *kind == HandshakeKind::Resumed).count()
+                })
+            };
+            let clients = [&TLS12, &TLS13].map(client);
+            let mut changes = 0;
+            while !clients.iter().all(|client| client.is_finished()) {
+                if made.load(Ordering::Relaxed) >= (changes + 1) * PACE {
+                    rotate_now(&settings.tickets);
+                    changes += 1;
+                }
+                std::thread::yield_now();
+            }
+            clients.map(|client| client.join().unwrap())
+        });
+        let full_at_most = 1 + 2 * HANDSHAKES / PACE / 2;
+        for resumed in resumed {
+            assert!(resumed >= HANDSHAKES - full_at_most, "{resumed}");
+        }
+    }
+
+    #[test]
+    fn another_process_resumes_with_the_keys_it_was_given() {
+        use HandshakeKind::{Full, Resumed};
+        let certificates = [made(&["a.example"], ECDSA, 1)];
+        let policy = SslPolicy::default();
+        let old = made_of(&certificates, policy, Origin::New);
+        let new = made_of(&certificates, policy, Origin::Inherited(&old.ticket_keys()));
+        let without = made_of(&certificates, policy, Origin::Inherited(&[]));
+        for version in [&TLS12, &TLS13] {
+            assert_eq!(
+                kinds(version, &[&old, &new, &old]),
+                [Full, Resumed, Resumed]
+            );
+            assert_eq!(kinds(version, &[&old, &without]), [Full, Full]);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -239,6 +240,41 @@ async fn clients_do_not_notice_upgrades() {
     assert!(is_alive(newest));
     // Reloads of the file may have been counted too.
     assert!(process.status().await.generation >= 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_resume_with_the_next_process_and_at_their_own_door() {
+    let target = Target::named("web").await;
+    let authority = Authority::new();
+    let config = config_text(&[HTTPS, HTTPS], &[target.address]);
+    let process = Process::start(&config, |_, folder| {
+        authority.sign(&["web.example"]).write(folder, "web");
+    });
+    let [one, other] = process.listeners(2).await[..] else {
+        panic!("two listeners")
+    };
+    healthy(&process, 1).await;
+    let clients = [&rustls::version::TLS12, &rustls::version::TLS13]
+        .map(|version| Arc::new(authority.client_of(&[version])));
+    let kind = async |client, door| {
+        let tls = connect(door, client, "web.example").await.unwrap();
+        let kind = tls.get_ref().1.handshake_kind().unwrap();
+        // In TLS 1.3 a ticket comes after the handshake, so something must be read.
+        Conversation::over(tls).get("/").await;
+        kind
+    };
+    for client in &clients {
+        assert_eq!(kind(client, one).await, HandshakeKind::Full);
+    }
+    for _ in 0..2 {
+        process.upgrade().await;
+        for client in &clients {
+            assert_eq!(kind(client, one).await, HandshakeKind::Resumed);
+        }
+    }
+    for client in &clients {
+        assert_eq!(kind(client, other).await, HandshakeKind::Full);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,42 @@
 //! T: identities of TLS.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use albedo::model::Config;
-use rustls::HandshakeKind;
+use albedo::model::{Config, Pem, Protocol, Secret, SslPolicy, UpstreamTls};
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls::{ClientConfig, HandshakeKind};
 
-use crate::scene::{Authority, Conversation, Target, config, connect, group, https, start};
+use crate::scene::{
+    Authority, Certified, Conversation, Target, config, connect, group, http, https, start, until,
+};
 
 use super::{FINE, Fort};
+
+/// How a client's session begins at this door, over and over, until it is told to stop.
+async fn comes_again(
+    door: SocketAddr,
+    client: Arc<ClientConfig>,
+    count: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> Vec<HandshakeKind> {
+    let mut kinds = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        kinds.push(begins(door, &client).await);
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    kinds
+}
+
+async fn begins(door: SocketAddr, client: &Arc<ClientConfig>) -> HandshakeKind {
+    let tls = connect(door, client, "web.example").await.unwrap();
+    let kind = tls.get_ref().1.handshake_kind().unwrap();
+    // In TLS 1.3 a ticket comes after the handshake, so something must be read.
+    assert_eq!(Conversation::over(tls).get("/").await, "web");
+    kind
+}
 
 #[tokio::test]
 async fn t1_a_ticket_of_one_listener_is_nothing_to_another() {
@@ -28,6 +56,107 @@ async fn t1_a_ticket_of_one_listener_is_nothing_to_another() {
         assert_eq!(tls.get_ref().1.handshake_kind(), Some(kind));
         // A ticket comes after the handshake.
         Conversation::over(tls).get("/").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t2_changes_under_load_fail_no_handshake_and_keep_the_keys() {
+    let authority = Authority::new();
+    let target = Target::named("web").await;
+    let table = |certificate: &Certified| {
+        let doors = [https("web", &[certificate])];
+        let mut table = config(doors, [group("web", &[target.address])]);
+        table.workers = crate::scene::workers(2);
+        table
+    };
+    let certificate = authority.sign(&["web.example"]);
+    let running = start(table(&certificate)).await;
+    let door = running.listeners()[0];
+    let (count, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+    let clients = [&rustls::version::TLS12, &rustls::version::TLS13].map(|version| {
+        let client = Arc::new(authority.client_of(&[version]));
+        let coming = comes_again(door, client, Arc::clone(&count), Arc::clone(&stop));
+        tokio::spawn(coming)
+    });
+    let more_come = async || {
+        let goal = count.load(Ordering::Relaxed) + 6;
+        until("more have come", || {
+            count.load(Ordering::Relaxed) >= goal
+                || clients.iter().any(|client| client.is_finished())
+        })
+        .await;
+    };
+    more_come().await;
+    for _ in 0..5 {
+        // Nothing that a session was agreed on under changes: a certificate is renewed, or what is missing is refused.
+        running.apply(table(&certificate)).await.unwrap();
+        more_come().await;
+        running
+            .apply(table(&authority.sign(&["web.example"])))
+            .await
+            .unwrap();
+        more_come().await;
+        let mut missing = table(&certificate);
+        missing.listeners[0].certificates[0].key = Pem::File("/nowhere/web.key".into());
+        let refused = running.apply(missing).await.unwrap_err().to_string();
+        assert!(refused.contains("/nowhere/web.key"), "{refused}");
+        more_come().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let kinds = client.await.unwrap();
+        assert_eq!(kinds[0], HandshakeKind::Full);
+        let others = &kinds[1..];
+        assert!(others.iter().all(|kind| *kind == HandshakeKind::Resumed));
+    }
+}
+
+#[tokio::test]
+async fn t1_a_ticket_is_nothing_under_another_policy_or_for_other_names() {
+    let authority = Authority::new();
+    let [certificate, wider] = [
+        authority.sign(&["web.example"]),
+        authority.sign(&["web.example", "secret.example"]),
+    ];
+    let target = Target::named("web").await;
+    let table = |certificate, policy| {
+        let mut door = https("web", &[certificate]);
+        door.ssl_policy = policy;
+        config([door], [group("web", &[target.address])])
+    };
+    let usual = SslPolicy::default();
+    let changes = [
+        table(&certificate, SslPolicy::Tls13Only),
+        table(&wider, usual),
+    ];
+    for change in changes {
+        let running = start(table(&certificate, usual)).await;
+        let door = running.listeners()[0];
+        let client = Arc::new(authority.client(&["http/1.1"]));
+        assert_eq!(begins(door, &client).await, HandshakeKind::Full);
+        assert_eq!(begins(door, &client).await, HandshakeKind::Resumed);
+        running.apply(change).await.unwrap();
+        assert_eq!(begins(door, &client).await, HandshakeKind::Full);
+        assert_eq!(begins(door, &client).await, HandshakeKind::Resumed);
+    }
+}
+
+#[tokio::test]
+async fn t3_authorities_that_cannot_be_read_let_nobody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("empty.pem"), "").unwrap();
+    std::fs::write(at("blank.pem"), "\n \n").unwrap();
+    std::fs::write(at("key.pem"), Authority::new().sign(&[]).pem().1).unwrap();
+    let fort = Fort::new().await;
+    for name in ["missing.pem", "empty.pem", "blank.pem", "key.pem"] {
+        let mut web = group("web", &[fort.target.address]);
+        web.protocol = Protocol::Https;
+        web.tls = UpstreamTls::Verified { ca_file: at(name) };
+        let change = config([http("web")], [web]);
+        let refused = fort.running.apply(change).await.unwrap_err().to_string();
+        assert!(refused.contains(name), "{refused}");
+        fort.passes(FINE).await;
     }
 }
 
@@ -104,18 +233,18 @@ async fn t7_a_bad_certificate_changes_nothing() {
     };
     let nonsense = |config: &mut Config| {
         let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
-        let pem = albedo::model::Pem::Inline(albedo::model::Secret::new(pem));
+        let pem = Pem::Inline(Secret::new(pem));
         config.listeners[1].certificates[0].certificate = pem;
     };
     let none = |config: &mut Config| {
-        let pem = albedo::model::Pem::Inline(albedo::model::Secret::new(Vec::new()));
+        let pem = Pem::Inline(Secret::new(Vec::new()));
         config.listeners[1].certificates[0].certificate = pem;
     };
     let changes: [&dyn Fn(&mut Config); 3] = [&wrong_key, &nonsense, &none];
     let certificate = fort.authority.sign(&["web.example"]);
     for change in changes {
         let mut config = config(
-            [crate::scene::http("web"), https("web", &[&certificate])],
+            [http("web"), https("web", &[&certificate])],
             [group("web", &[fort.target.address])],
         );
         change(&mut config);
@@ -126,4 +255,23 @@ async fn t7_a_bad_certificate_changes_nothing() {
         );
         fort.passes(FINE).await;
     }
+}
+
+#[tokio::test]
+async fn t5_a_name_with_nul_is_nobodys() {
+    let mut parameters = CertificateParams::default();
+    let name = "web.example\0.evil.example".try_into().unwrap();
+    parameters.subject_alt_names = vec![SanType::DnsName(name)];
+    let key = KeyPair::generate().unwrap();
+    let chain = parameters.self_signed(&key).unwrap().pem();
+    let inline = |text: String| Pem::Inline(Secret::new(text.into_bytes()));
+    let fort = Fort::new().await;
+    let certificate = fort.authority.sign(&["web.example"]);
+    let mut door = https("web", &[&certificate]);
+    door.certificates[0].certificate = inline(chain);
+    door.certificates[0].key = inline(key.serialize_pem());
+    let change = config([door], [group("web", &[fort.target.address])]);
+    let refused = fort.running.apply(change).await.unwrap_err().to_string();
+    assert!(refused.contains("no host name has"), "{refused}");
+    fort.passes(FINE).await;
 }
