@@ -4,8 +4,11 @@ use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use super::{Exit, config_file, out};
-use crate::config;
+use crate::config::{self, Problem, Severity};
+use crate::control;
 
 pub(super) fn run(named: Option<PathBuf>) -> io::Result<Exit> {
     let Some(file) = config_file(named) else {
@@ -14,8 +17,21 @@ pub(super) fn run(named: Option<PathBuf>) -> io::Result<Exit> {
     let mut answer = String::new();
     let exit = match config::read(&file) {
         Ok((config, warnings)) => {
-            for warning in &warnings {
-                line(&mut answer, warning);
+            let found = control::certificate_problems(&config, Timestamp::now());
+            let found = found.into_iter().map(|mut problem| {
+                problem.place = config::locate(&file, &problem.path);
+                problem
+            });
+            let problems: Vec<Problem> = warnings.into_iter().chain(found).collect();
+            for problem in &problems {
+                line(&mut answer, problem);
+            }
+            if problems
+                .iter()
+                .any(|problem| problem.severity == Severity::Error)
+            {
+                out::print(&answer)?;
+                return Ok(Exit::Refused);
             }
             let listeners = counted(config.listeners.len(), "listener");
             let groups = counted(config.target_groups.len(), "target group");

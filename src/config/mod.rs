@@ -89,7 +89,7 @@ pub fn check(config: &Config) -> Result<Vec<Problem>, Problems> {
 }
 
 /// Where the value of this path stands in a file, or what would hold it; none when the file cannot be read any more.
-fn locate(file: &Path, path: &str) -> Option<Place> {
+pub(crate) fn locate(file: &Path, path: &str) -> Option<Place> {
     let text = text_of(file).ok()?;
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let reading = read::document(&text, folder);

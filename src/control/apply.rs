@@ -78,7 +78,7 @@ impl Rejected {
 }
 
 /// An error whose text says what is wrong, and behind a semicolon how to mend it.
-fn halves(error: &impl ToString) -> (String, String) {
+pub(super) fn halves(error: &impl ToString) -> (String, String) {
     let text = error.to_string();
     match text.rsplit_once("; ") {
         Some((message, remedy)) => (message.to_owned(), remedy.to_owned()),

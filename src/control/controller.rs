@@ -17,7 +17,7 @@ use super::access_logs::AccessLogs;
 use super::apply::Rejected;
 use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
-use super::reload::Fixed;
+use super::reload::{Fixed, log_problem};
 use super::retired::Retired;
 use super::status::LastReload;
 use super::{Event, Leaving, Readiness, Refused, Running, View};
@@ -137,6 +137,8 @@ impl Controller {
         match controller.apply(config) {
             Ok(generation) => {
                 controller.reloads.started(Timestamp::now());
+                let doubts = controller.doubts(Timestamp::now()).into_iter();
+                doubts.for_each(|doubt| log_problem(&controller.placed(doubt)));
                 tracing::info!(%generation, "configuration applied");
                 Ok((controller, view))
             }

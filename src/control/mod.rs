@@ -3,6 +3,7 @@
 
 mod access_logs;
 mod apply;
+mod certificates;
 mod controller;
 mod cookie_keys;
 mod drain;
@@ -14,6 +15,7 @@ mod status;
 mod ticket_keys;
 
 pub(crate) use apply::Rejected;
+pub(crate) use certificates::problems as certificate_problems;
 pub(crate) use controller::Controller;
 pub(crate) use reload::{Refused, log_problem};
 pub(crate) use replace::{Answer, NotReplaced, Questions};

@@ -95,25 +95,28 @@ impl Controller {
         config: &Config,
         mut warnings: Vec<Problem>,
     ) -> Result<Applied, Refused> {
-        let outcome = self.apply(config);
-        let placed = |mut problem: Problem| {
-            let file = self.file.as_ref();
-            problem.place = file.and_then(|file| file.locate(&problem.path));
-            problem
-        };
-        match outcome {
+        match self.apply(config) {
             Ok(generation) => {
-                warnings.extend(self.fixed.unchangeable(config).map(placed));
+                let doubts = self.doubts(Timestamp::now()).into_iter();
+                let found = doubts.chain(self.fixed.unchangeable(config));
+                warnings.extend(found.map(|problem| self.placed(problem)));
                 Ok(Applied {
                     generation,
                     warnings,
                 })
             }
             Err(rejected) => {
-                let problem = Box::new(placed(rejected.problem()));
+                let problem = Box::new(self.placed(rejected.problem()));
                 Err(Refused::Rejected(rejected, problem))
             }
         }
+    }
+
+    /// A problem with its place in the file, where there is one.
+    pub(super) fn placed(&self, mut problem: Problem) -> Problem {
+        let file = self.file.as_ref();
+        problem.place = file.and_then(|file| file.locate(&problem.path));
+        problem
     }
 
     /// Tells everybody who has not asked.

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use jiff::Timestamp;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
 use super::Error;
+use super::validity::Validity;
 use super::x509::{self, KeyKind, NameError};
 use crate::model::{self, Pem};
 
@@ -25,8 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) key: Arc<CertifiedKey>,
     /// The leaf's alternative names: host names in lower case, wildcards as written, addresses.
     pub(crate) names: Vec<String>,
-    /// The end of the leaf's validity.
-    pub(crate) not_after: Timestamp,
+    /// When each certificate of the chain is good, the leaf first.
+    pub(super) validity: Vec<Validity>,
     pub(super) kind: KeyKind,
     pub(super) bits: usize,
 }
@@ -70,6 +72,11 @@ pub(super) fn read_pair(certificate: &model::Certificate) -> Result<Pair, Error>
 }
 
 impl Pair {
+    /// What errors call the chain.
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
     pub(super) fn fingerprints(&self) -> [Fingerprint; 2] {
         [&self.chain, &self.key].map(|content| Fingerprint::of(content))
     }
@@ -79,7 +86,7 @@ impl Pair {
         let Self { file, key_file, .. } = self;
         let chain = chain_of(&self.chain, file)?;
         let key = key_of(&self.key, key_file)?;
-        check_order(&chain, file)?;
+        let validity = check_order(&chain, file)?;
         check_match(&chain, key.as_ref(), file, key_file)?;
 
         let leaf = x509::Certificate::parse(&chain[0]).ok_or_else(|| unreadable(file, 0))?;
@@ -87,12 +94,11 @@ impl Pair {
             NameError::Malformed => unreadable(file, 0),
             NameError::Unprintable => Error::UnprintableName { file: file.clone() },
         })?;
-        let not_after = leaf.not_after().ok_or_else(|| unreadable(file, 0))?;
         let (kind, bits) = leaf.key().ok_or_else(|| unreadable(file, 0))?;
         Ok(Loaded {
             key: Arc::new(CertifiedKey::new(chain, key)),
             names,
-            not_after,
+            validity,
             kind,
             bits,
         })
@@ -129,7 +135,7 @@ impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
             .field("names", &self.names)
-            .field("not_after", &self.not_after)
+            .field("validity", &self.validity)
             .finish_non_exhaustive()
     }
 }
@@ -158,27 +164,67 @@ fn key_of(text: &[u8], file: &str) -> Result<Arc<dyn SigningKey>, Error> {
     }
 }
 
-/// Each certificate must have issued the one before it, as RFC 5246 §7.4.2 asks and older clients insist.
-fn check_order(chain: &[CertificateDer<'static>], file: &str) -> Result<(), Error> {
-    let mut issuer = None;
-    for (index, der) in chain.iter().enumerate() {
-        let certificate = x509::Certificate::parse(der).ok_or_else(|| unreadable(file, index))?;
-        let position = index + 1;
-        if chain[..index].contains(der) {
-            return Err(Error::RepeatedCertificate {
-                file: file.to_owned(),
-                position,
-            });
-        }
-        if issuer.is_some_and(|issuer| issuer != certificate.subject) {
-            return Err(Error::BrokenChain {
-                file: file.to_owned(),
-                position,
-            });
-        }
-        issuer = Some(certificate.issuer);
+impl Loaded {
+    /// The end of the leaf's validity.
+    pub(super) fn not_after(&self) -> Timestamp {
+        self.validity[0].not_after
     }
-    Ok(())
+}
+
+/// Each certificate must have issued the one before it, as RFC 5246 §7.4.2 asks and older clients insist. Gives the
+/// dates of each.
+fn check_order(chain: &[CertificateDer<'static>], file: &str) -> Result<Vec<Validity>, Error> {
+    let numbered = chain.iter().enumerate();
+    let parsed = numbered
+        .map(|(index, der)| x509::Certificate::parse(der).ok_or_else(|| unreadable(file, index)))
+        .collect::<Result<Vec<_>, _>>()?;
+    for (index, der) in chain.iter().enumerate().skip(1) {
+        let (file, position) = (file.to_owned(), index + 1);
+        if chain[..index].contains(der) {
+            return Err(Error::RepeatedCertificate { file, position });
+        }
+        let before = &parsed[index - 1];
+        if issued(&parsed[index], before) {
+            continue;
+        }
+        let mut others = parsed.iter().enumerate().skip(index + 1);
+        let issuer = others.find(|(_, other)| issued(other, before));
+        return Err(match issuer {
+            Some((issuer, _)) => Error::MisplacedIssuer {
+                file,
+                position,
+                issuer: issuer + 1,
+            },
+            None => Error::BrokenChain { file, position },
+        });
+    }
+    let dates = parsed.iter().map(x509::Certificate::validity).enumerate();
+    let dates = dates.map(|(index, dates)| dates.ok_or_else(|| unreadable(file, index)));
+    dates.collect()
+}
+
+/// Whether one certificate issued the other: its name stands there, and its key made the signature. What cannot be
+/// verified, as it is too old or too new, is believed.
+fn issued(issuer: &x509::Certificate<'_>, certificate: &x509::Certificate<'_>) -> bool {
+    if issuer.subject != certificate.issuer {
+        return false;
+    }
+    let Some((key_algorithm, key)) = x509::split_public_key(issuer.public_key) else {
+        return true;
+    };
+    if matches!(issuer.key(), Some((KeyKind::Rsa, bits)) if bits < RSA_VERIFIED_BITS) {
+        return true;
+    }
+    let signature = &certificate.signature;
+    let known = default_provider().signature_verification_algorithms.all;
+    let mut fitting = known.iter().filter(|algorithm| {
+        algorithm.public_key_alg_id().as_ref() == key_algorithm
+            && algorithm.signature_alg_id().as_ref() == signature.algorithm
+    });
+    fitting.next().is_none_or(|algorithm| {
+        let verified = algorithm.verify_signature(key, signature.message, signature.bytes);
+        verified.is_ok()
+    })
 }
 
 fn check_match(
@@ -298,6 +344,9 @@ fn self_signed_at(names: &[&str], now: Timestamp) -> Result<(String, String), Er
 /// Most bytes of a PEM file. A system's whole trust store has a quarter of a megabyte; a device file has no end.
 const PEM_SIZE_MAX: u64 = 4 * 1024 * 1024;
 
+/// Shorter RSA keys verify nothing here.
+const RSA_VERIFIED_BITS: usize = 2048;
+
 /// A self-signed certificate is made anew at each start, so it need not outlive the longest demonstration.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
@@ -406,7 +455,7 @@ pub(super) mod tests {
         let (chain, key) = self_signed_at(&["localhost", "127.0.0.1", "::1"], now).unwrap();
         let loaded = load(&pair(&chain, &key)).unwrap();
         assert_eq!(loaded.names, ["localhost", "127.0.0.1", "::1"]);
-        assert_eq!(loaded.not_after, "2026-04-01T00:00:00Z".parse().unwrap());
+        assert_eq!(loaded.not_after(), "2026-04-01T00:00:00Z".parse().unwrap());
         assert_eq!((loaded.kind, loaded.bits), (KeyKind::Ecdsa, 256));
     }
 
@@ -438,7 +487,7 @@ pub(super) mod tests {
         let past: Timestamp = "2020-01-01T00:00:00Z".parse().unwrap();
         let (chain, key) = self_signed_at(&["a.example"], past).unwrap();
         let loaded = load(&pair(&chain, &key)).unwrap();
-        assert!(loaded.not_after < Timestamp::now());
+        assert!(loaded.not_after() < Timestamp::now());
     }
 
     #[test]
@@ -494,6 +543,8 @@ pub(super) mod tests {
     fn every_fault_of_a_chain_says_what_is_wrong() {
         let made = chain();
         let (foreign, foreign_key) = self_signed(&["b.example"]).unwrap();
+        // The same names, but other keys.
+        let namesake = chain().intermediate;
         let Chain {
             root,
             intermediate,
@@ -533,6 +584,26 @@ pub(super) mod tests {
                 format!("{intermediate}{leaf}"),
                 key,
                 "certificate 2 did not issue",
+            ),
+            (
+                format!("{leaf}{root}{intermediate}"),
+                key,
+                "certificate 2 did not issue the one before it, but certificate 3 did",
+            ),
+            (
+                format!("{leaf}{foreign}{intermediate}"),
+                key,
+                "certificate 2 did not issue the one before it, but certificate 3 did",
+            ),
+            (
+                format!("{leaf}{intermediate}{leaf}"),
+                key,
+                "certificate 3 repeats an earlier one",
+            ),
+            (
+                format!("{leaf}{namesake}"),
+                key,
+                "certificate 2 did not issue the one before it; order",
             ),
             (
                 format!("{leaf}{foreign}"),

@@ -51,7 +51,16 @@ pub(crate) enum Error {
     },
 
     #[error(
-        "{file}: certificate {position} did not issue the one before it; order the chain leaf, intermediates, root"
+        "{file}: certificate {position} did not issue the one before it, but certificate {issuer} did; order the chain leaf, intermediates, root"
+    )]
+    MisplacedIssuer {
+        file: String,
+        position: usize,
+        issuer: usize,
+    },
+
+    #[error(
+        "{file}: certificate {position} did not issue the one before it; order the chain leaf, intermediates, root, and remove what belongs to another"
     )]
     BrokenChain { file: String, position: usize },
 

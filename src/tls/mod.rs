@@ -10,6 +10,7 @@ pub(crate) mod server;
 mod socket;
 mod stream;
 mod tickets;
+mod validity;
 mod x509;
 
 pub(crate) use error::Error;
@@ -17,3 +18,4 @@ pub(crate) use http2::Http2Stream;
 pub(crate) use socket::Socket;
 pub(crate) use stream::Stream;
 pub(crate) use tickets::TicketKey;
+pub(crate) use validity::Doubt;

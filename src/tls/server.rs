@@ -12,6 +12,7 @@ use rustls::{ServerConfig, ServerConnection, SignatureScheme};
 
 use super::certificate::{Fingerprint, Loaded, Pair};
 use super::tickets::{TicketKey, Tickets};
+use super::validity::{self, Doubt, Validity};
 use super::{Error, certificate, policy};
 use crate::model;
 
@@ -27,6 +28,8 @@ pub(crate) enum Http2Offer {
 pub(crate) struct Settings {
     pub(crate) config: Arc<ServerConfig>,
     tickets: Arc<Tickets>,
+    /// What each chain is called, and when its certificates are good.
+    dates: Arc<[(String, Vec<Validity>)]>,
     made_of: MadeOf,
 }
 
@@ -47,6 +50,14 @@ impl Settings {
     /// When the system gives no random numbers; nothing has changed then.
     pub(crate) fn rotate_ticket_keys(&self, now: Timestamp) -> Result<(), Error> {
         Ok(self.tickets.rotate(now)?)
+    }
+
+    /// What clients may dislike about the certificates, each by its place in the configuration.
+    pub(crate) fn doubts(&self, now: Timestamp) -> impl Iterator<Item = (usize, Doubt)> {
+        let dates = self.dates.iter().enumerate();
+        dates.flat_map(move |(place, (file, chain))| {
+            validity::doubts(file, chain, now).map(move |doubt| (place, doubt))
+        })
     }
 
     /// The keys that another process needs to resume the sessions of this one, the newest first.
@@ -105,12 +116,28 @@ pub(crate) fn settings(
         Some(tickets) => Arc::new(tickets),
         None => Arc::new(Tickets::new(scope, now)?),
     };
+    let dates = pairs
+        .iter()
+        .zip(&loaded)
+        .map(|(pair, loaded)| (pair.file().to_owned(), loaded.validity.clone()))
+        .collect();
     let config = config_of(loaded, policy, http2, Arc::clone(&tickets))?;
     Ok(Settings {
         config,
         tickets,
+        dates,
         made_of,
     })
+}
+
+/// Whether a certificate could be served, and what clients may dislike about it.
+pub(crate) fn examine(
+    certificate: &model::Certificate,
+    now: Timestamp,
+) -> Result<Vec<Doubt>, Error> {
+    let pair = certificate::read_pair(certificate)?;
+    let loaded = pair.load()?;
+    Ok(validity::doubts(pair.file(), &loaded.validity, now).collect())
 }
 
 /// What a session is agreed on under. It is resumed where all of that still holds: a certificate that is renewed for the
@@ -208,7 +235,7 @@ impl Certificates {
         loaded.sort_by(|a, b| {
             let kind = a.kind.cmp(&b.kind);
             kind.then(b.bits.cmp(&a.bits))
-                .then(b.not_after.cmp(&a.not_after))
+                .then(b.not_after().cmp(&a.not_after()))
         });
         for certificate in loaded {
             for name in &certificate.names {

@@ -1,4 +1,4 @@
-//! Reads the few fields of an X.509 certificate that albedo needs (RFC 5280 §4.1): names, end, issuer, public key.
+//! Reads the few fields of an X.509 certificate that albedo needs (RFC 5280 §4.1): names, dates, issuer, public key.
 //! Never judges trust: signatures and chains are verified by rustls.
 
 use std::net::IpAddr;
@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use super::validity::Validity;
+
 /// The fields of one certificate, borrowed from its DER.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
@@ -14,8 +16,19 @@ pub(super) struct Certificate<'a> {
     pub(super) subject: &'a [u8],
     /// SubjectPublicKeyInfo with its own header.
     pub(super) public_key: &'a [u8],
+    pub(super) signature: Signature<'a>,
     validity: &'a [u8],
     extensions: &'a [u8],
+}
+
+/// What an issuer has put under a certificate.
+#[derive(Debug)]
+pub(super) struct Signature<'a> {
+    /// Everything but the signature, with its own header.
+    pub(super) message: &'a [u8],
+    /// The algorithm's identifier without header.
+    pub(super) algorithm: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 /// A public key's kind, in the order in which ALB prefers them.
@@ -38,7 +51,18 @@ pub(super) enum NameError {
 impl<'a> Certificate<'a> {
     /// `None` when the bytes are no X.509 certificate of any version.
     pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
-        let mut body = Reader(Reader(Reader(der).expect(SEQUENCE)?).expect(SEQUENCE)?);
+        let mut whole = Reader(Reader(der).expect(SEQUENCE)?);
+        let message = whole.element()?;
+        if message.tag != SEQUENCE {
+            return None;
+        }
+        let signature = Signature {
+            message: message.encoded,
+            algorithm: whole.expect(SEQUENCE)?,
+            // The first byte of a BIT STRING counts its unused bits.
+            bytes: whole.expect(BIT_STRING)?.get(1..)?,
+        };
+        let mut body = Reader(message.content);
         // Absent in version 1, which old appliances still show.
         body.skip(VERSION)?;
         body.expect(INTEGER)?;
@@ -55,17 +79,23 @@ impl<'a> Certificate<'a> {
             issuer,
             subject,
             public_key: public_key.encoded,
+            signature,
             validity,
             extensions,
         })
     }
 
-    /// The last moment of validity.
-    pub(super) fn not_after(&self) -> Option<Timestamp> {
+    /// The first and the last moment.
+    pub(super) fn validity(&self) -> Option<Validity> {
         let mut validity = Reader(self.validity);
-        validity.element()?;
-        let end = validity.element()?;
-        time(end.tag, end.content)
+        let mut moment = || {
+            let moment = validity.element()?;
+            time(moment.tag, moment.content)
+        };
+        Some(Validity {
+            not_before: moment()?,
+            not_after: moment()?,
+        })
     }
 
     /// The names for which the certificate stands: host names in lower case and addresses, in its order.
@@ -308,6 +338,7 @@ pub(super) mod tests {
     fn sample(names: &[&str]) -> Vec<u8> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2030, 1, 2);
         parameters.not_after = rcgen::date_time_ymd(2031, 2, 3);
         let key = KeyPair::generate().unwrap();
         parameters.self_signed(&key).unwrap().der().to_vec()
@@ -341,10 +372,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_end_of_validity_is_read() {
+    fn the_dates_are_read() {
         let der = sample(&["a.example"]);
-        let end = Certificate::parse(&der).unwrap().not_after().unwrap();
-        assert_eq!(end, "2031-02-03T00:00:00Z".parse().unwrap());
+        let validity = Certificate::parse(&der).unwrap().validity().unwrap();
+        let expected = Validity {
+            not_before: "2030-01-02T00:00:00Z".parse().unwrap(),
+            not_after: "2031-02-03T00:00:00Z".parse().unwrap(),
+        };
+        assert_eq!(validity, expected);
     }
 
     #[test]
@@ -396,7 +431,7 @@ pub(super) mod tests {
             return;
         };
         let _ = (
-            certificate.not_after(),
+            certificate.validity(),
             certificate.names(),
             certificate.key(),
         );

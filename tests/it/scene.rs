@@ -447,8 +447,18 @@ impl Authority {
 
     /// A certificate for these names and addresses.
     pub(crate) fn sign(&self, names: &[&str]) -> Certified {
+        self.sign_with(names, |_| {})
+    }
+
+    /// The same with something else about it.
+    pub(crate) fn sign_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Certified {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Certified { certificate, key }

@@ -9,11 +9,15 @@ use albedo::model::{Protocol, SslPolicy, UpstreamTls};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion};
 
+use crate::process::{Process, config_text, verb};
 use crate::scene::{
     Authority, Certified, Conversation, PATIENCE, Target, all_healthy, config, connect, group,
     http, https, soon, start,
 };
 
+const HTTP: &str = "port: 0, address: 127.0.0.1, protocol: HTTP";
+const HTTPS: &str = "port: 0, address: 127.0.0.1, protocol: HTTPS, \
+                     certificates: [ { certificate: web.pem, key: web.key } ]";
 const GET: &str = "GET / HTTP/1.1\r\nHost: web.example\r\n\r\n";
 
 fn shown(stream: &tokio_rustls::client::TlsStream<tokio::net::TcpStream>) -> Vec<u8> {
@@ -261,4 +265,89 @@ async fn a_verified_target_must_show_a_certificate_of_the_right_authority() {
     // The right authority, but the certificate is somebody else's.
     let (head, _) = behind(authority.sign(&["somebody.else"])).await;
     assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_doubtful_about_certificates_is_told_and_served() {
+    let authority = Authority::new();
+    let target = Target::named("web").await;
+    let ended = authority.sign_with(&["web.example"], |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 2, 3);
+    });
+    let config = config_text(&[HTTP, HTTPS], &[target.address]);
+    let process = Process::start(&config, |_, folder| ended.write(folder, "web"));
+    let listeners = process.listeners(2).await;
+    let folder = process.folder.path().to_owned();
+    let file = folder.join("albedo.yaml");
+    let file = file.to_str().unwrap().to_owned();
+    let certificate = folder.join("web.pem");
+    let expected = format!(
+        "{file}:5:69 warning: listeners[1].certificates[0]: {}: certificate 1 ended on 2020-02-03, and clients refuse \
+         it, though it is served; renew it",
+        certificate.display()
+    );
+
+    let (code, said) = verb(["check", &file]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.lines().any(|line| line == expected), "{said}");
+    let logged = process.log().join("\n");
+    assert!(logged.contains(&expected), "{logged}");
+    let (code, said) = verb(["reload", "--admin", &process.admin().await]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("certificate 1 ended on 2020-02-03"), "{said}");
+    let tcp = tokio::net::TcpStream::connect(listeners[1]).await.unwrap();
+    let refused = tokio_rustls::TlsConnector::from(Arc::new(authority.client(&[])))
+        .connect(ServerName::try_from("web.example").unwrap(), tcp)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("expired"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_found_before_it_is_tried() {
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    authority.sign(&["web.example"]).write(folder.path(), "web");
+    authority
+        .sign(&["web.example"])
+        .write(folder.path(), "other");
+    std::fs::copy(at("other.key"), at("web.key")).unwrap();
+    let verified = "    verify: true\n    ca_file: nowhere.pem\n    targets:";
+    let text = config_text(&[HTTPS, HTTPS], &[]).replace("    targets:", verified);
+    let text = text.replace("    protocol: HTTP\n", "    protocol: HTTPS\n");
+    let text = text.replacen("web.pem", "missing.pem", 1);
+    let file = at("albedo.yaml");
+    std::fs::write(&file, text).unwrap();
+
+    let (code, said) = verb(["check", file.to_str().unwrap()]).await;
+
+    assert_eq!(code, Some(1), "{said}");
+    let faults: Vec<_> = said
+        .lines()
+        .filter(|line| !line.contains("warning: "))
+        .collect();
+    let expected = [
+        (
+            ":4:",
+            "listeners[0].certificates[0]: ",
+            "missing.pem: cannot be read",
+        ),
+        (
+            ":5:",
+            "listeners[1].certificates[0]: ",
+            "web.key: does not belong",
+        ),
+        (
+            ":",
+            "target_groups[0].ca_file: ",
+            "nowhere.pem: cannot be read",
+        ),
+    ];
+    assert_eq!(faults.len(), expected.len(), "{said}");
+    for (fault, (place, path, what)) in faults.iter().zip(expected) {
+        assert!(fault.contains(place) && fault.contains(path), "{fault}");
+        assert!(fault.contains(what), "{fault}");
+    }
 }

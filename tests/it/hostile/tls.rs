@@ -224,6 +224,9 @@ async fn t6_early_data_is_not_taken() {
     assert!(!offered.await.unwrap());
 }
 
+/// A change of the configuration, and what is said of it.
+type Fault<'f> = (&'f dyn Fn(&mut Config), &'f str);
+
 #[tokio::test]
 async fn t7_a_bad_certificate_changes_nothing() {
     let fort = Fort::new().await;
@@ -240,19 +243,44 @@ async fn t7_a_bad_certificate_changes_nothing() {
         let pem = Pem::Inline(Secret::new(Vec::new()));
         config.listeners[1].certificates[0].certificate = pem;
     };
-    let changes: [&dyn Fn(&mut Config); 3] = [&wrong_key, &nonsense, &none];
     let certificate = fort.authority.sign(&["web.example"]);
-    for change in changes {
+    let (leaf, root) = (certificate.pem().0, fort.authority.pem());
+    let foreign = Authority::new().pem();
+    let chain = |parts: [&String; 3]| {
+        let text = parts.map(String::as_str).concat();
+        move |config: &mut Config| {
+            let pem = Pem::Inline(Secret::new(text.clone().into_bytes()));
+            config.listeners[1].certificates[0].certificate = pem;
+        }
+    };
+    let twice = chain([&leaf, &leaf, &root]);
+    // Of the same name as the root, but it signed nothing here.
+    let between = chain([&leaf, &foreign, &root]);
+    let reversed = chain([&root, &root, &leaf]);
+    let backwards = chain([&root, &leaf, &String::new()]);
+    let changes: [Fault<'_>; 7] = [
+        (&wrong_key, "does not belong to the certificate"),
+        (
+            &nonsense,
+            "certificate 1 is not a readable X.509 certificate",
+        ),
+        (&none, "is empty"),
+        (&twice, "certificate 2 repeats an earlier one"),
+        (
+            &between,
+            "certificate 2 did not issue the one before it, but certificate 3 did",
+        ),
+        (&reversed, "certificate 2 repeats an earlier one"),
+        (&backwards, "certificate 2 did not issue the one before it"),
+    ];
+    for (change, why) in changes {
         let mut config = config(
             [http("web"), https("web", &[&certificate])],
             [group("web", &[fort.target.address])],
         );
         change(&mut config);
-        let refused = fort.running.apply(config).await.unwrap_err();
-        assert!(
-            refused.to_string().contains("certificate") || refused.to_string().contains("key"),
-            "{refused}"
-        );
+        let refused = fort.running.apply(config).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}, expected {why}");
         fort.passes(FINE).await;
     }
 }
