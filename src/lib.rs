@@ -10,6 +10,7 @@ mod headers; // names and values, where they lie
 mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
 mod message; // what travels
 mod drain; // "finish, please"
+mod confinement; // what this process gives up
 mod handover; // what a process leaves to the next
 mod systemd; // what the service manager gives and hears
 mod telemetry; // what we tell the operator

@@ -5,12 +5,16 @@ use std::net::SocketAddr;
 
 use super::{Exit, exit_of, out};
 use crate::app::{self, Origin, Source};
+use crate::confinement;
 use crate::demo;
 use crate::model::{Action, Actions, AdminAddress, Condition, Config, Listener, Protocol};
 use crate::telemetry::log;
 
 pub(super) fn run(admin: AdminAddress) -> Exit {
+    // No thread may run yet.
+    let confinement = confinement::enter();
     log::start();
+    confinement.log();
     let mut demo = match demo::prepare() {
         Ok(demo) => demo,
         Err(error) => {

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use super::{Exit, config_file, exit_of, out};
 use crate::app::{self, Origin, Replacement, Source};
 use crate::config::File;
+use crate::confinement::{self, Confinement};
 use crate::handover::{self, Predecessor, Program};
 use crate::systemd;
 use crate::telemetry::log;
 
 pub(super) fn run(named: Option<PathBuf>) -> Exit {
     // First of all: no thread may run yet.
-    let origin = match origin() {
+    let confinement = confinement::enter();
+    let origin = match origin(&confinement) {
         Ok(origin) => origin,
         Err(error) => {
             out::complain(&error);
@@ -22,16 +24,18 @@ pub(super) fn run(named: Option<PathBuf>) -> Exit {
         return Exit::Refused;
     };
     log::start();
+    confinement.log();
     let source = Source::File(File::new(file));
     exit_of(app::run(source, origin, tell))
 }
 
 /// What whoever started this process gave to it.
-fn origin() -> Result<Origin, Unusable> {
+fn origin(confinement: &Confinement) -> Result<Origin, Unusable> {
+    let program = Program::of_this_process(confinement.variable());
     Ok(Origin {
         sockets: systemd::sockets()?,
         predecessor: Predecessor::of_environment()?,
-        replacement: Program::of_this_process().map_or(Replacement::Unknown, Replacement::Program),
+        replacement: program.map_or(Replacement::Unknown, Replacement::Program),
         manager: systemd::Manager::of_environment(),
     })
 }

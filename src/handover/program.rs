@@ -16,11 +16,14 @@ const DELETED: &[u8] = b" (deleted)";
 pub(crate) struct Program {
     pub(super) path: PathBuf,
     pub(super) arguments: Vec<OsString>,
+    /// What its environment has beside this process' own.
+    pub(super) variable: Option<(&'static str, String)>,
 }
 
 impl Program {
     /// This process' own. To be asked at its start, before its file is replaced; `None` where the system does not say.
-    pub(crate) fn of_this_process() -> Option<Self> {
+    /// `variable` tells the next process what it finds.
+    pub(crate) fn of_this_process(variable: Option<(&'static str, String)>) -> Option<Self> {
         let mut arguments = env::args_os();
         let called = arguments.next().unwrap_or_default();
         let itself = fs::metadata("/proc/self/exe").ok()?;
@@ -37,6 +40,7 @@ impl Program {
         Some(Self {
             path,
             arguments: arguments.collect(),
+            variable,
         })
     }
 }
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn this_process_knows_itself() {
-        let program = Program::of_this_process().unwrap();
+        let program = Program::of_this_process(None).unwrap();
         assert_eq!(
             fs::canonicalize(program.path).unwrap(),
             env::current_exe().unwrap()

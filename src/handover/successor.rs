@@ -159,7 +159,8 @@ fn command(program: &Program, standard_input: OwnedFd) -> Command {
     command
         .args(&program.arguments)
         .stdin(standard_input)
-        .env(VARIABLE, VARIABLE_VALUE);
+        .env(VARIABLE, VARIABLE_VALUE)
+        .envs(program.variable.clone());
     for variable in LISTEN_VARIABLES {
         command.env_remove(variable);
     }

@@ -80,6 +80,7 @@ fn shell(script: &str) -> Program {
     Program {
         path: "/bin/sh".into(),
         arguments: vec!["-c".into(), script.into()],
+        variable: None,
     }
 }
 
@@ -105,6 +106,7 @@ async fn a_program_that_is_no_successor_is_told_from_one() {
     let nowhere = Program {
         path: "/nowhere/at/all".into(),
         arguments: Vec::new(),
+        variable: None,
     };
     let failed = start(&nowhere, LONG).await;
     assert!(failed.to_string().contains("/nowhere/at/all"), "{failed}");

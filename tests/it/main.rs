@@ -18,6 +18,7 @@ mod timeouts; // what happens when somebody falls silent
 mod websocket; // upgrades, and what goes through them
 
 mod back_again; // a configuration that was left and came back
+mod confinement; // what the process gives up, and what still works
 mod dns; // targets by name
 mod farewell; // what outlives its target, or its load balancer
 mod hostile; // attacks by name

@@ -60,7 +60,7 @@ fn config(targets: &[&Target]) -> String {
     config_text(&[HTTP], &targets)
 }
 
-async fn healthy(process: &Process, count: usize) {
+pub(crate) async fn healthy(process: &Process, count: usize) {
     soon("every target is healthy", async {
         while states(process).await != vec!["healthy"; count] {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -447,7 +447,7 @@ async fn sessions_outlive_upgrades(load_balancer: &str) -> Process {
 }
 
 /// Puts a shell script where a binary is.
-fn put(script: &str, path: &Path) {
+pub(crate) fn put(script: &str, path: &Path) {
     let new = path.with_extension("new");
     std::fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
