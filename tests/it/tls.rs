@@ -1,5 +1,6 @@
 //! Real handshakes, toward clients and toward targets.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -108,6 +109,16 @@ async fn a_policy_admits_its_versions_and_no_other() {
             assert_eq!(outcome.is_ok(), admitted, "{policy} {:?}", version.version);
         }
     }
+}
+
+#[test]
+fn every_policy_has_a_golden_file_of_what_it_lets_in() {
+    let entries = std::fs::read_dir("tests/interop/tls").unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    let golden = files.filter(|file| file.extension().is_some_and(|ending| ending == "txt"));
+    let stems = golden.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned());
+    let policies = SslPolicy::ALL.iter().map(ToString::to_string);
+    assert_eq!(BTreeSet::from_iter(stems), BTreeSet::from_iter(policies));
 }
 
 #[tokio::test]
