@@ -8,6 +8,7 @@ mod tls; // keys and locks; one stream type, plain or TLS
 mod worker; // threads, clock, alarms
 mod headers; // names and values, where they lie
 mod http1; // HTTP/1.1 as bytes: heads, framing, chunks; both sides use it
+mod proxy_protocol; // whose connection it is, in front of its bytes
 mod message; // what travels
 mod drain; // "finish, please"
 mod confinement; // what this process gives up

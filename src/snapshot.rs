@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use crate::action::Actions;
 use crate::message::headers::Forwarding;
@@ -54,6 +55,8 @@ pub(crate) struct Listener {
     pub(crate) rules: Rules<Actions>,
     pub(crate) forwarding: Forwarding,
     pub(crate) desync_mitigation_mode: DesyncMitigationMode,
+    /// Whose PROXY headers are believed; `None` where there are none.
+    pub(crate) trusted_proxies: Option<Box<[IpNet]>>,
     /// `None` on HTTP listeners.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Seal and open stickiness cookies. They are replaced without a new generation.

@@ -72,7 +72,10 @@ impl Forward {
             let sent = {
                 let (upstream, alarm, clock) = (lease.upstream(), hop.alarm, exchange.clock());
                 let timeout = hop.idle_timeout;
-                let sending = pin!(upstream::send(upstream, request, timeout, alarm, clock));
+                let client = hop.client;
+                let sending = pin!(upstream::send(
+                    upstream, request, client, timeout, alarm, clock
+                ));
                 lease.while_it_lasts(sending).await
             };
             let Some(sent) = sent else {

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::{Controller, Running, access_logs, cookie_keys, ticket_keys};
@@ -11,7 +12,7 @@ use crate::action::Actions;
 use crate::config::{Problem, Severity};
 use crate::listener::{BindError, Prepared};
 use crate::message::headers::Forwarding;
-use crate::model::{Config, Generation, Protocol};
+use crate::model::{self, Config, Generation, Protocol};
 use crate::rule::Rules;
 use crate::snapshot::{Ledger, Listener, Snapshot};
 use crate::target::{Plan, Unusable};
@@ -227,6 +228,7 @@ impl Controller {
                         rules: Rules::build(listener, |actions| Actions::build(actions, group)),
                         forwarding: Forwarding::build(&config.load_balancer, port),
                         desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
+                        trusted_proxies: trusted_proxies(listener),
                         tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
                         cookie_keys: self.cookie_keys.in_use(),
                         limits: config.limits,
@@ -241,4 +243,9 @@ impl Controller {
                 });
         Snapshot::new(config.load_balancer.idle_timeout, listeners.collect())
     }
+}
+
+fn trusted_proxies(listener: &model::Listener) -> Option<Box<[IpNet]>> {
+    let proxy_protocol = listener.proxy_protocol.as_ref()?;
+    Some(proxy_protocol.trusted.as_slice().into())
 }

@@ -59,6 +59,7 @@ mod tests {
             }),
             forwarding: Forwarding::build(&config.load_balancer, 80),
             desync_mitigation_mode: config.load_balancer.desync_mitigation_mode,
+            trusted_proxies: None,
             tls: None,
             cookie_keys: Arc::new(ArcSwap::from_pointee(keys)),
             limits: config.limits,

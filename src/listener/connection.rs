@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::crowd::{Crowd, Visit};
 use super::http1::{self, Desks};
-use super::http2;
+use super::{http2, proxied};
 use crate::drain::Drain;
 use crate::http1::Connection;
 use crate::message::{Client, ConnectionId, Exchange, Kind, Limit, Outstanding, TlsFacts, page};
@@ -82,7 +82,8 @@ impl Place {
         })
     }
 
-    /// Lets a client in, or says which limit does not.
+    /// Lets a client in, or says which limit does not. Behind other load balancers it is not known yet whose connection
+    /// it is.
     pub(super) fn enter(
         &self,
         peer: SocketAddr,
@@ -90,7 +91,13 @@ impl Place {
         listener: &Listener,
     ) -> Result<Visit, Limit> {
         let limits = &listener.limits;
-        self.crowd.enter(peer.ip(), connections, limits)
+        match listener.trusted_proxies {
+            None => self.crowd.enter(peer.ip(), connections, limits),
+            Some(_) => self
+                .crowd
+                .admit(connections, limits)
+                .map(|()| Visit::unknown()),
+        }
     }
 
     /// The listener as the newest snapshot has it; one that vanished stays as it was, for those who are still here.
@@ -148,6 +155,18 @@ impl Front {
             false => Some(Limit::RequestsPerClient),
         };
         Exchange::begin(&self.client, self.id, kind, started, started_at, limit)
+    }
+
+    /// Counts the connection among those of its client, or says which limit does not let it.
+    pub(super) fn meet(&mut self, listener: &Listener) -> Result<(), Limit> {
+        let client = self.client.peer.ip();
+        self.visit = self.place.crowd.meet(client, &listener.limits)?;
+        Ok(())
+    }
+
+    /// When it must be known what the client speaks.
+    pub(super) fn handshake_deadline(&self, listener: &Listener) -> Instant {
+        self.since + listener.limits.handshake_timeout
     }
 
     /// Longest wait for the rest of a head once its first byte is there.
@@ -225,18 +244,18 @@ enum Greeted {
     Gone,
 }
 
-/// Finds out who is there: addresses, and where there is TLS, what its handshake agrees on.
-async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) -> Greeted {
+/// Finds out who is there: addresses, those that a PROXY header names, and where there is TLS, what its handshake agrees
+/// on.
+async fn greet(mut tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) -> Greeted {
     // A socket without a local address was reset while it waited.
     let Ok(local) = tcp.local_addr() else {
         return Greeted::Gone;
     };
-    let (peer, local) = (canonical(peer), canonical(local));
     let listener = place.listener();
     let mut front = Front {
         client: Rc::new(Client {
-            peer,
-            local,
+            peer: canonical(peer),
+            local: canonical(local),
             tls: None,
         }),
         id: ConnectionId(fastrand::u128(..).to_ne_bytes()),
@@ -246,6 +265,15 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) ->
         // Exact, for deadlines that count from here.
         since: worker::refresh_clock(),
     };
+    if let Some(trusted) = &listener.trusted_proxies {
+        // Boxed: few listeners have any.
+        let meeting = Box::pin(proxied::meet_client(
+            &mut tcp, &mut front, trusted, &listener,
+        ));
+        if meeting.await.is_none() {
+            return Greeted::Gone;
+        }
+    }
     let Some(config) = &listener.tls else {
         let connection = Connection::new(Stream::Plain(tcp), peer);
         return Greeted::Http1(Rc::new(connection), Rc::new(front));
@@ -255,8 +283,8 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) ->
     };
     let facts = tls::server::facts(tls.get_ref().1);
     front.client = Rc::new(Client {
-        peer,
-        local,
+        peer: front.client.peer,
+        local: front.client.local,
         tls: facts.map(|facts| TlsFacts {
             version: facts.version,
             cipher: facts.cipher,
@@ -271,7 +299,7 @@ async fn greet(tcp: Socket, peer: SocketAddr, place: Rc<Place>, visit: Visit) ->
 }
 
 /// An IPv4 address that came through an IPv6 socket, as the IPv4 address that everyone calls it.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -284,7 +312,7 @@ async fn handshake(
 ) -> Option<Box<TlsStream<Socket>>> {
     let alarm = &front.alarm;
     let (limits, metrics) = (&listener.limits, &listener.ledger.metrics);
-    let deadline = front.since + limits.handshake_timeout;
+    let deadline = front.handshake_deadline(listener);
     let greeting = alarm.race(deadline, |cx| poll_greeting(&tcp, front, cx));
     let agreed = match greeting.await {
         Some(Greeting::Tls) => {

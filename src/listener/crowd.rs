@@ -119,13 +119,24 @@ impl Crowd {
         connections: usize,
         limits: &Limits,
     ) -> Result<Visit, Limit> {
+        self.admit(connections, limits)?;
+        self.meet(address, limits)
+    }
+
+    /// Lets a connection in whose client is not known yet.
+    pub(super) fn admit(&self, connections: usize, limits: &Limits) -> Result<(), Limit> {
         let most = limits
             .connections
             .map_or(self.room, |most| self.room.min(most.get() as usize));
         if connections > most {
             return Err(Limit::Connections);
         }
-        let visit = Visit(OnceCell::new());
+        Ok(())
+    }
+
+    /// Counts a connection that was let in among its client's.
+    pub(super) fn meet(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Result<Visit, Limit> {
+        let visit = Visit::unknown();
         if asks_for_address(limits) {
             let most = limits.connections_per_client.map(NonZeroU32::get);
             let known = self.recognise(address, limits, most)?;
@@ -251,6 +262,11 @@ impl Shard {
 }
 
 impl Visit {
+    /// Of somebody who is not known yet.
+    pub(super) fn unknown() -> Self {
+        Self(OnceCell::new())
+    }
+
     /// Whether the client of this address may ask once more now. One who came before there was a limit is known from its
     /// next request on.
     pub(super) fn may_ask(

@@ -6,6 +6,7 @@ mod connection;
 mod crowd;
 mod http1;
 mod http2;
+mod proxied;
 mod socket;
 
 use std::collections::HashMap;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// One client connection as the hallway sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    /// The TCP peer.
+    /// The TCP peer, or whom a PROXY header that is believed names in its place.
     pub(crate) peer: SocketAddr,
     /// The address the client connected to.
     pub(crate) local: SocketAddr,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::spelled::spelled;
-use super::{Actions, Rule, SslPolicy};
+use super::{Actions, ProxyProtocol, Rule, SslPolicy};
 
 /// One listener; one for each (address, port).
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Listener {
     pub address: Option<IpAddr>,
     /// HTTP, or HTTPS with at least one certificate.
     pub protocol: Protocol,
+    /// Whether clients come through other load balancers that say whose connection it is; not when absent.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// TLS versions and suites; only read on HTTPS.
     pub ssl_policy: SslPolicy,
     /// The first is the default, the others are chosen by SNI; empty on HTTP.
@@ -92,6 +94,7 @@ impl Listener {
             port,
             address: None,
             protocol,
+            proxy_protocol: None,
             ssl_policy: SslPolicy::default(),
             certificates: Vec::new(),
             rules: Vec::new(),

@@ -11,6 +11,7 @@ mod listener;
 mod load_balancer;
 mod name;
 mod pattern;
+mod proxy_protocol;
 mod rule;
 mod shutdown;
 mod spelled;
@@ -33,6 +34,7 @@ pub use load_balancer::{
 };
 pub use name::{Generation, LoadBalancerName, TargetGroupName};
 pub use pattern::{HeaderNamePattern, HostPattern, MethodPattern, PathPattern, TextPattern};
+pub use proxy_protocol::{ProxyProtocol, ProxyProtocolVersion};
 pub use rule::{Priority, Rule, Transform};
 pub use shutdown::Shutdown;
 pub(crate) use spelled::alternatives;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::spelled::spelled;
-use super::{HealthCheck, Protocol, Target, TargetGroupName};
+use super::{HealthCheck, Protocol, ProxyProtocolVersion, Target, TargetGroupName};
 
 /// One target group.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,9 @@ pub struct TargetGroup {
     pub protocol: Protocol,
     /// HTTP version toward the targets.
     pub protocol_version: ProtocolVersion,
+    /// How targets are told whose connection it is, before anything else is said; not when absent
+    /// (`proxy_protocol_v2.enabled` of a Network Load Balancer's group).
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
     /// Port of targets that name none, 1 to 65535.
     pub port: u16,
     /// How a target is chosen.
@@ -49,6 +52,7 @@ impl TargetGroup {
             name,
             protocol,
             protocol_version: ProtocolVersion::default(),
+            proxy_protocol: None,
             port,
             algorithm: Algorithm::default(),
             stickiness: None,

@@ -157,6 +157,7 @@ mod tests {
             port: 80,
             address: None,
             protocol: model::Protocol::Http,
+            proxy_protocol: None,
             ssl_policy: model::SslPolicy::default(),
             certificates: Vec::new(),
             rules: Vec::new(),

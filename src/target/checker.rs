@@ -17,6 +17,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{Failure, Outcome};
 use super::{Group, Target};
+use crate::model::ProxyProtocolVersion;
+use crate::proxy_protocol::{Carried, write};
 use crate::upstream::Tls;
 
 /// Most bytes of a probe's response head, and most of its body that are in memory at a time. A status line with a
@@ -48,12 +51,24 @@ const FIRST_PROBE_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Probe {
     path: Uri,
     port: u16,
+    /// How targets are told whose connection it is: ours.
+    proxy_protocol: Option<ProxyProtocolVersion>,
     tls: Option<Tls>,
 }
 
 impl Probe {
-    pub(super) fn new(path: Uri, port: u16, tls: Option<Tls>) -> Self {
-        Self { path, port, tls }
+    pub(super) fn new(
+        path: Uri,
+        port: u16,
+        proxy_protocol: Option<ProxyProtocolVersion>,
+        tls: Option<Tls>,
+    ) -> Self {
+        Self {
+            path,
+            port,
+            proxy_protocol,
+            tls,
+        }
     }
 }
 
@@ -181,7 +196,10 @@ struct Answer {
 
 /// Sends the request on a connection of its own and waits for the response's head.
 async fn ask(target: &Target, probe: &Probe) -> Result<Answer, Fault> {
-    let (tcp, address) = connect(&target.addresses().await, probe.port).await?;
+    let (mut tcp, address) = connect(&target.addresses().await, probe.port).await?;
+    if let Some(version) = probe.proxy_protocol {
+        tcp.write_all(&write(version, Carried::Own)).await?;
+    }
     let stream = match &probe.tls {
         None => Either::Left(tcp),
         Some(tls) => {

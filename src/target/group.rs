@@ -316,7 +316,7 @@ pub(super) mod tests {
     pub(in crate::target) fn target(text: &str) -> Arc<Target> {
         let key = TargetKey::of(&text.parse().unwrap(), 80);
         let addresses = text.parse().into_iter().collect();
-        let upstream = Upstream::new(PoolId(key.port.into()), addresses, None);
+        let upstream = Upstream::new(PoolId(key.port.into()), addresses, None, None);
         let now = Instant::now();
         let health = Health::registered(now).checking(now);
         Arc::new(Target::new(&"app".parse().unwrap(), key, upstream, health))

@@ -19,7 +19,9 @@ use super::error::{Problem, Unusable};
 use super::health::{Health, Unused, Usage};
 use super::{Group, Target, TargetKey};
 use crate::handover::KnownTarget;
-use crate::model::{self, Config, Protocol, TargetGroupName, TargetId, UpstreamTls};
+use crate::model::{
+    self, Config, Protocol, ProxyProtocolVersion, TargetGroupName, TargetId, UpstreamTls,
+};
 use crate::telemetry::Metrics;
 use crate::upstream::resolve::{self, Resolver};
 use crate::upstream::{PoolId, Tls, Upstream};
@@ -234,12 +236,13 @@ impl Registry {
                     .map_err(|error| Unusable::at(format!("{path}.targets[{index}]"), error))
             };
             let port = check.port.resolve(key.port);
-            let probe = Probe::new(asked.clone(), port, tls_toward(&check_tls)?);
+            let told = settings.proxy_protocol;
+            let probe = Probe::new(asked.clone(), port, told, tls_toward(&check_tls)?);
             let target = match known.get(&key) {
-                Some(target) if is_spoken_to(target, tls.as_ref()) => Arc::clone(target),
+                Some(target) if is_spoken_to(target, told, tls.as_ref()) => Arc::clone(target),
                 known => {
                     let tls = tls_toward(&tls)?;
-                    Arc::new(self.new_target(&settings.name, key, known, tls, now))
+                    Arc::new(self.new_target(settings, key, known, tls, now))
                 }
             };
             targets.push((target, probe));
@@ -328,12 +331,13 @@ impl Registry {
 
     fn new_target(
         &mut self,
-        group: &TargetGroupName,
+        settings: &model::TargetGroup,
         key: TargetKey,
         known: Option<&Arc<Target>>,
         tls: Option<Tls>,
         now: Instant,
     ) -> Target {
+        let group = &settings.name;
         let inherited = self.inherited_target(group, &key);
         let addresses = match (known, &key.id, inherited) {
             (Some(known), ..) => known.upstream().addresses().to_vec(),
@@ -355,7 +359,8 @@ impl Registry {
             Some(Drain::Until(until)) => (health.deregistered(), Some(*until)),
             Some(Drain::Over) => (Health::unused(Unused::NotRegistered, now), None),
         };
-        let upstream = Upstream::new(PoolId(self.next_pool), addresses, tls);
+        let pool = PoolId(self.next_pool);
+        let upstream = Upstream::new(pool, addresses, tls, settings.proxy_protocol);
         self.next_pool += 1;
         match known {
             Some(known) => known.with_upstream(upstream),
@@ -593,12 +598,17 @@ fn tls_toward(
 }
 
 /// Whether a live target's connections are made with these settings.
-fn is_spoken_to(target: &Target, tls: Option<&Arc<ClientConfig>>) -> bool {
-    match (target.upstream().tls(), tls) {
+fn is_spoken_to(
+    target: &Target,
+    told: Option<ProxyProtocolVersion>,
+    tls: Option<&Arc<ClientConfig>>,
+) -> bool {
+    let same_tls = match (target.upstream().tls(), tls) {
         (None, None) => true,
         (Some(now), Some(wanted)) => Arc::ptr_eq(&now.config, wanted),
         (None, Some(_)) | (Some(_), None) => false,
-    }
+    };
+    same_tls && target.upstream().proxy_protocol() == told
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) connections_total: Tally,
     pub(crate) connections: Gauge,
     pub(crate) tls_errors: Tally,
+    pub(crate) proxy_protocol_errors: Tally,
     pub(crate) requests: Tally,
     pub(crate) received_bytes: Tally,
     pub(crate) sent_bytes: Tally,
@@ -148,6 +149,7 @@ impl Metrics {
             connections_total: counter(CONNECTIONS_TOTAL),
             connections: self.gauge(CONNECTIONS, labels()),
             tls_errors: counter(CLIENT_TLS_ERRORS),
+            proxy_protocol_errors: counter(CLIENT_PROXY_PROTOCOL_ERRORS),
             requests: counter(REQUESTS),
             received_bytes: bytes("received"),
             sent_bytes: bytes("sent"),
@@ -362,6 +364,10 @@ const CLIENT_TLS_ERRORS: Metric = Metric {
     name: "albedo_client_tls_errors_total",
     help: "Handshakes with clients that failed (CloudWatch: ClientTLSNegotiationErrorCount)",
 };
+const CLIENT_PROXY_PROTOCOL_ERRORS: Metric = Metric {
+    name: "albedo_client_proxy_protocol_errors_total",
+    help: "Connections closed because they came from an address that is not trusted to send PROXY headers, or without a sound one (CloudWatch: none)",
+};
 const REQUESTS: Metric = Metric {
     name: "albedo_requests_total",
     help: "Requests read from clients, those included that no target saw (CloudWatch: RequestCount counts the others alone)",
@@ -455,9 +461,10 @@ const BUILD_INFO: Metric = Metric {
     help: "Always 1; the label names the version (CloudWatch: none)",
 };
 
-const COUNTERS: [Metric; 18] = [
+const COUNTERS: [Metric; 19] = [
     CONNECTIONS_TOTAL,
     CLIENT_TLS_ERRORS,
+    CLIENT_PROXY_PROTOCOL_ERRORS,
     REQUESTS,
     PROCESSED_BYTES,
     LIMITED,

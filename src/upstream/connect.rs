@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -23,12 +24,16 @@ pub(crate) struct Tls {
     pub(crate) name: ServerName<'static>,
 }
 
-/// Opens a connection to an address that takes one, and says which. Real timers are used here: connecting is rare.
+/// Opens a connection to an address that takes one, and says which. It begins with `header`, before TLS. Real timers are
+/// used here: connecting is rare.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
+    header: &[u8],
     tls: Option<&Tls>,
 ) -> Result<(Stream, SocketAddr), Error> {
-    let (tcp, address) = connect_tcp(addresses).await?;
+    let (mut tcp, address) = connect_tcp(addresses).await?;
+    // A fresh socket's buffer takes it at once.
+    tcp.write_all(header).await.map_err(Error::Connect)?;
     let Some(tls) = tls else {
         return Ok((Stream::Plain(tcp), address));
     };

@@ -13,7 +13,10 @@ use crate::http1::{
     Connection, FramingHeader, Home, Incoming, Malformed, Persistence, ResponseHead, Upgraded,
     encode_request, parse_response,
 };
-use crate::message::{Body, Duplex, Outgoing, Request, Response, Size, Stopped, Upload, WaitsFor};
+use crate::message::{
+    Body, Client, Duplex, Outgoing, Request, Response, Size, Stopped, Upload, WaitsFor,
+};
+use crate::tls::Stream;
 use crate::worker::{self, Alarm};
 
 /// Most interim responses (1xx) before the final one; a target that sends more talks nonsense.
@@ -31,32 +34,55 @@ pub(crate) struct Answer {
 /// Sends a request whose headers are ready for the target. An idle connection that turns out dead is replaced by a
 /// fresh one where that is safe, so nobody sees the race between our request and the target's keep-alive timer.
 ///
+/// Where targets are told whose connection it is, each request has one of its own: what one client's header opened must
+/// never carry another's request.
+///
 /// `clock` is good enough for whoever is told when the request was sent. On failure `request` is whole unless
 /// `Replay::Impossible` says otherwise.
 pub(crate) async fn send(
     upstream: &Upstream,
     request: &mut Request,
+    client: &Client,
     idle_timeout: Duration,
     alarm: &Alarm,
     clock: fn() -> Instant,
 ) -> Result<Answer, Failure> {
-    let home = home(upstream.pool);
+    let home = match upstream.proxy_protocol {
+        None => Some(home(upstream.pool)),
+        Some(_) => None,
+    };
     // One idle connection and no more: a request that ends every connection it meets must not meet them all.
-    if let Some(connection) = home.take() {
-        match exchange(connection, &home, request, idle_timeout, alarm, clock).await {
+    if let Some(home) = &home
+        && let Some(connection) = home.take()
+    {
+        match exchange(connection, Some(home), request, idle_timeout, alarm, clock).await {
             Err(failure) if dead_on_arrival(&failure, &request.method) => {}
             outcome => return outcome,
         }
     }
     // Boxed: a handshake is large, and most requests find a connection.
-    let (stream, address) = Box::pin(connect(&upstream.addresses(), upstream.tls()))
+    let (stream, address) = Box::pin(open(upstream, client))
         .await
         .map_err(|error| Failure {
             error,
             replay: Replay::Untouched,
         })?;
     let connection = Rc::new(Connection::new(stream, address));
-    exchange(connection, &home, request, idle_timeout, alarm, clock).await
+    exchange(
+        connection,
+        home.as_ref(),
+        request,
+        idle_timeout,
+        alarm,
+        clock,
+    )
+    .await
+}
+
+/// Opens a connection on this client's behalf.
+async fn open(upstream: &Upstream, client: &Client) -> Result<(Stream, SocketAddr), Error> {
+    let header = upstream.header(client);
+    connect(&upstream.addresses(), &header, upstream.tls()).await
 }
 
 /// Whether an idle connection was closed by the target while our request was on its way (RFC 9112 §9.3.1).
@@ -71,7 +97,7 @@ fn dead_on_arrival(failure: &Failure, method: &Method) -> bool {
 
 async fn exchange(
     connection: Rc<Connection>,
-    home: &Rc<Home>,
+    home: Option<&Rc<Home>>,
     request: &mut Request,
     idle_timeout: Duration,
     alarm: &Alarm,
@@ -136,7 +162,7 @@ async fn exchange(
 /// The response, its body tied to the connection it comes from.
 fn response(
     connection: Rc<Connection>,
-    home: &Rc<Home>,
+    home: Option<&Rc<Home>>,
     request: &Request,
     head: ResponseHead,
     state: State,
@@ -149,7 +175,7 @@ fn response(
         State::Uploading(upload) => Some(upload),
         State::Fresh | State::Bodiless | State::Uploaded | State::CutShort(_) => None,
     };
-    let home = reusable.then(|| Rc::clone(home));
+    let home = home.filter(|_| reusable).cloned();
     let body = match (Incoming::open(connection, head.framing, home), upload) {
         (None, _) => Body::Empty,
         (Some(response), None) => Body::Http1(response),

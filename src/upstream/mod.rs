@@ -17,21 +17,32 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::message::Client;
+use crate::model::ProxyProtocolVersion;
+use crate::proxy_protocol::{Carried, write};
+
 /// Where one target is and how to speak to it.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pool: PoolId,
     addresses: ArcSwap<Vec<SocketAddr>>,
     tls: Option<Tls>,
+    proxy_protocol: Option<ProxyProtocolVersion>,
 }
 
 impl Upstream {
     /// A target at these addresses, of which there may be none yet. `pool` is never given to another.
-    pub(crate) fn new(pool: PoolId, addresses: Vec<SocketAddr>, tls: Option<Tls>) -> Self {
+    pub(crate) fn new(
+        pool: PoolId,
+        addresses: Vec<SocketAddr>,
+        tls: Option<Tls>,
+        proxy_protocol: Option<ProxyProtocolVersion>,
+    ) -> Self {
         Self {
             pool,
             addresses: ArcSwap::from_pointee(addresses),
             tls,
+            proxy_protocol,
         }
     }
 
@@ -47,6 +58,21 @@ impl Upstream {
     /// Replaces the addresses; connections to the old ones finish and are not used again once they close.
     pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
         self.addresses.store(Arc::new(addresses));
+    }
+
+    /// What a connection on this client's behalf begins with; nothing where the target is not told.
+    fn header(&self, client: &Client) -> Vec<u8> {
+        let carried = Carried::For {
+            source: client.peer,
+            destination: client.local,
+        };
+        let version = self.proxy_protocol;
+        version.map_or_else(Vec::new, |version| write(version, carried))
+    }
+
+    /// How the target is told whose connection it is.
+    pub(crate) fn proxy_protocol(&self) -> Option<ProxyProtocolVersion> {
+        self.proxy_protocol
     }
 
     /// TLS toward the target, where it speaks TLS.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Findings, action, rule, shadow};
 use crate::config::field_path::FieldPath;
 use crate::model::{AdminAddress, Config, Listener, Protocol};
@@ -24,6 +26,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (index, listener) in config.listeners.iter().enumerate() {
         let path = listeners.index(index);
         check_certificates(listener, &path, findings);
+        check_proxy_protocol(listener, &path, findings);
         check_rules(config, listener, &path, findings);
         let default = path.field("default_actions");
         action::check(
@@ -114,6 +117,28 @@ fn check_certificates(listener: &Listener, path: &FieldPath, findings: &mut Find
         (Protocol::Https, false) | (Protocol::Http, true) => return,
     }
     .rests_on([protocol]);
+}
+
+fn check_proxy_protocol(listener: &Listener, path: &FieldPath, findings: &mut Findings) {
+    let Some(proxy_protocol) = &listener.proxy_protocol else {
+        return;
+    };
+    let path = path.field("proxy_protocol").field("trusted");
+    if proxy_protocol.trusted.is_empty() {
+        findings.error(
+            &path,
+            "nobody is trusted, so every connection is closed",
+            "list the networks of the load balancers in front, or remove 'proxy_protocol'",
+        );
+    }
+    let everybody = |network: &IpNet| network.prefix_len() == 0;
+    if proxy_protocol.trusted.iter().any(everybody) {
+        findings.warning(
+            &path,
+            "everybody may say whose connection it is",
+            "list the networks of the load balancers in front alone",
+        );
+    }
 }
 
 fn check_rules(config: &Config, listener: &Listener, path: &FieldPath, findings: &mut Findings) {

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use crate::config::field_path::FieldPath;
 use crate::config::shapes;
 use crate::config::yaml::Node;
-use crate::model::{Certificate, Listener, Pem, Protocol, quoted};
+use crate::model::{Certificate, Listener, Pem, Protocol, ProxyProtocol, quoted};
 
 impl Reader {
     pub(super) fn listener(&mut self, node: &Node, path: &FieldPath) -> Listener {
@@ -27,6 +27,7 @@ impl Reader {
             port: self.listener_port(fields),
             address: self.address(fields),
             protocol: protocol.unwrap_or_default(),
+            proxy_protocol: self.proxy_protocol(fields),
             ssl_policy: self.leaf(fields, "ssl_policy").unwrap_or_default(),
             certificates: certificates
                 .into_iter()
@@ -68,6 +69,17 @@ impl Reader {
             self.problem(&path, node.position, message, remedy);
         }
         address
+    }
+
+    fn proxy_protocol(&mut self, parent: &Fields<'_>) -> Option<ProxyProtocol> {
+        let node = parent.get("proxy_protocol")?;
+        let path = parent.path_of("proxy_protocol");
+        let fields = &self.object(node, &path, &shapes::PROXY_PROTOCOL);
+        let trusted = match fields.get("trusted") {
+            Some(node) => self.networks(node, &fields.path_of("trusted")),
+            None => Vec::new(),
+        };
+        Some(ProxyProtocol { trusted })
     }
 
     fn certificate(&mut self, node: &Node, path: &FieldPath) -> Certificate {

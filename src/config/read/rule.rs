@@ -71,7 +71,7 @@ impl Reader {
         elements.into_iter().filter_map(pair).collect()
     }
 
-    fn networks(&mut self, node: &Node, path: &FieldPath) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, node: &Node, path: &FieldPath) -> Vec<IpNet> {
         let elements = self.list_at(node, path);
         let network = |(node, path): (&Node, FieldPath)| {
             let text = self.text_at(node, &path)?;

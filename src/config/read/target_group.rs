@@ -24,6 +24,7 @@ impl Reader {
         let targets = self.list(fields, "targets");
         TargetGroup {
             protocol_version: self.leaf(fields, "protocol_version").unwrap_or_default(),
+            proxy_protocol: self.leaf(fields, "proxy_protocol"),
             algorithm: self.leaf(fields, "algorithm").unwrap_or_default(),
             stickiness: self.stickiness(fields),
             deregistration_delay: self

@@ -26,6 +26,11 @@ pub(in crate::config) static LISTENER: Shape = Shape {
             PROTOCOL,
             "HTTP, or HTTPS with at least one certificate.",
         ),
+        optional(
+            "proxy_protocol",
+            Object(&PROXY_PROTOCOL),
+            "Clients come through other load balancers that send PROXY headers; no header is taken when absent.",
+        ),
         defaulted(
             "ssl_policy",
             OneOf(|| names(SslPolicy::ALL, SslPolicy::as_str)),
@@ -54,6 +59,17 @@ pub(in crate::config) static LISTENER: Shape = Shape {
             "What happens when no rule matches.",
         ),
     ],
+};
+
+pub(in crate::config) static PROXY_PROTOCOL: Shape = Shape {
+    name: "proxy_protocol",
+    description: "Who may say whose connection it is, by the PROXY protocol, version 1 or 2.",
+    keys: Any,
+    fields: &[required(
+        "trusted",
+        VALUES,
+        "Networks in CIDR notation whose headers are believed; connections from elsewhere are closed.",
+    )],
 };
 
 pub(in crate::config) static CERTIFICATE: Shape = Shape {
@@ -136,7 +152,7 @@ pub(in crate::config) static CONDITION: Shape = Shape {
         optional(
             "source_ip",
             VALUES,
-            "Networks of the TCP peer in CIDR notation; X-Forwarded-For is never looked at.",
+            "Networks of the client in CIDR notation; X-Forwarded-For is never looked at.",
         ),
     ],
 };

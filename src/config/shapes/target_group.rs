@@ -6,7 +6,9 @@ use super::{MANY, NAME, PROTOCOL, TEXT, THRESHOLD, defaulted, names, optional, r
 use crate::config::shape::Keys::Any;
 use crate::config::shape::Kind::{self, Either, Flag, Integer, List, Object, OneOf};
 use crate::config::shape::Shape;
-use crate::model::{Algorithm, HealthCheck, ProtocolVersion, Stickiness, TargetGroup};
+use crate::model::{
+    Algorithm, HealthCheck, ProtocolVersion, ProxyProtocolVersion, Stickiness, TargetGroup,
+};
 
 pub(in crate::config) static TARGET_GROUP: Shape = Shape {
     name: "target_group",
@@ -24,6 +26,11 @@ pub(in crate::config) static TARGET_GROUP: Shape = Shape {
             OneOf(|| names(ProtocolVersion::ALL, ProtocolVersion::as_str)),
             "HTTP1",
             "HTTP version toward the targets.",
+        ),
+        optional(
+            "proxy_protocol",
+            OneOf(|| names(ProxyProtocolVersion::ALL, ProxyProtocolVersion::as_str)),
+            "PROXY header with which each connection to a target begins, health checks too; none when absent. Connections are not kept then.",
         ),
         required(
             "port",

@@ -140,11 +140,11 @@ fn check_of(
     };
     let key = TargetKey::of(&written, settings.port);
     let port = settings.health_check.port.resolve(key.port);
-    let upstream = Upstream::new(PoolId(0), addresses, None);
+    let upstream = Upstream::new(PoolId(0), addresses, None, None);
     let health = Health::registered(std::time::Instant::now());
     let target = Arc::new(Target::new(group.name(), key, upstream, health));
     group.adopt(vec![Arc::clone(&target)], Vec::new());
-    let probe = Probe::new(path(&settings.health_check.path).unwrap(), port, tls);
+    let probe = Probe::new(path(&settings.health_check.path).unwrap(), port, None, tls);
     let schedule = Schedule::draw(settings.health_check.interval, &mut chance);
     let stop = CancellationToken::new();
     let (shared, checked) = (Arc::clone(&group), Arc::clone(&target));
@@ -199,7 +199,7 @@ async fn a_probe_reads_as_albs() {
 
 #[test]
 fn an_ipv6_host_stands_in_brackets() {
-    let probe = Probe::new(path("/").unwrap(), 8011, None);
+    let probe = Probe::new(path("/").unwrap(), 8011, None, None);
     let request = request(&probe, "[2001:db8::1]:8011".parse().unwrap());
     assert_eq!(request.headers()[HOST], "[2001:db8::1]:8011");
 }

@@ -1,8 +1,10 @@
 //! F: headers that claim to be somebody else's.
 
-use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink};
+use std::time::Duration;
 
-use crate::scene::until;
+use albedo::model::{AccessLog, AccessLogFormat, AccessLogSink, ProxyProtocol};
+
+use crate::scene::{Conversation, until};
 
 use super::{Fort, echo};
 
@@ -110,6 +112,93 @@ async fn f4_identities_that_only_we_may_tell() {
     frames.head(1, crate::http2::END_STREAM, &headers).await;
     frames.until(crate::http2::HEADERS, 1).await;
     assert!(!fort.target.last_request().contains(": me"));
+}
+
+#[tokio::test]
+async fn f5_a_proxy_header_of_somebody_who_is_not_trusted() {
+    let headers: [&[u8]; 3] = [
+        b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\0\x01\0\x02",
+        b"PROXY UNKNOWN\r\n",
+    ];
+    // Where only others are trusted, their own address among what the header names: not a word.
+    let others = Fort::with(echo().await, |config| {
+        for listener in &mut config.listeners {
+            let trusted = vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()];
+            listener.proxy_protocol = Some(ProxyProtocol { trusted });
+        }
+    })
+    .await;
+    // Where nobody is: bytes that are no request, and no handshake.
+    let nobody = Fort::new().await;
+    for header in headers {
+        for door in others.running.listeners() {
+            let mut client = Conversation::to(door).await;
+            client.say([header, get("").as_bytes()].concat()).await;
+            assert_eq!(client.end().await, "", "{}", header.escape_ascii());
+        }
+        for door in nobody.running.listeners() {
+            let mut client = Conversation::to(door).await;
+            client.say([header, get("").as_bytes()].concat()).await;
+            let heard = client.end().await;
+            assert!(heard.starts_with("HTTP/1.1 400 "), "{heard}");
+        }
+    }
+    for fort in [&others, &nobody] {
+        assert_eq!(fort.target.requests(), 0);
+    }
+    nobody.serves().await;
+}
+
+#[tokio::test]
+async fn f5_proxy_headers_that_lie_about_themselves() {
+    let fort = Fort::with(echo().await, |config| {
+        let trusted = vec!["127.0.0.1/32".parse().unwrap()];
+        config.listeners[0].proxy_protocol = Some(ProxyProtocol { trusted });
+        config.limits.handshake_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let header = |command: u8, family: u8, length: u16, rest: &[u8]| {
+        let [high, low] = length.to_be_bytes();
+        let fixed = [command, family, high, low];
+        [b"\r\n\r\n\0\r\nQUIT\n", &fixed[..], rest].concat()
+    };
+    let addresses = [10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2];
+    // Without an address of their own: the proxy's stays, whatever follows.
+    for (command, family, length) in [
+        (0x20, 0, 0),
+        (0x20, 0x11, 12),
+        (0x21, 0, 12),
+        (0x21, 0x31, 216),
+    ] {
+        let rest = vec![10; length];
+        let mut client = fort.clear().await;
+        client
+            .say(header(command, family, length as u16, &rest))
+            .await;
+        let seen = client.get("/").await;
+        assert_eq!(values(&seen, "X-Forwarded-For"), ["127.0.0.1"], "{seen}");
+    }
+    // A TLV that is longer than the header it stands in.
+    let mut client = fort.clear().await;
+    let rest = [&addresses[..], &[4, 0xff, 0xff]].concat();
+    client.say(header(0x21, 0x11, 15, &rest)).await;
+    let seen = client.get("/").await;
+    assert_eq!(values(&seen, "X-Forwarded-For"), ["10.0.0.1"], "{seen}");
+    // Shorter than its addresses, 64 KiB, an unknown version, and one that stops in each of its parts.
+    let whole = header(0x21, 0x11, 12, &addresses);
+    for bytes in [
+        &header(0x21, 0x11, 11, &addresses)[..],
+        &header(0x21, 0x11, u16::MAX, &[0; 70_000]),
+        &header(0x31, 0x11, 12, &addresses),
+        &whole[..11],
+        &whole[..15],
+        &whole[..27],
+    ] {
+        let mut client = fort.clear().await;
+        client.say(bytes).await;
+        assert_eq!(client.end().await, "");
+    }
 }
 
 #[tokio::test]
