@@ -17,7 +17,7 @@ use crate::http1::{self, Malformed};
 use crate::message::{self, Broken, Error, Exchange, Request, Response, headers};
 use crate::model::{self, TargetGroupName};
 use crate::target::{Group, Lease};
-use crate::upstream::{self, Answer, Failure, PoolId, Replay};
+use crate::upstream::{self, Answer, Failure, PoolId, Replay, Terms};
 use crate::worker;
 
 /// Most targets one request is sent to. A dead node costs a second try; a request that kills what it meets must not
@@ -64,18 +64,20 @@ impl Forward {
         }
         let mut tried: SmallVec<[PoolId; ATTEMPTS_MAX]> = SmallVec::new();
         let mut outcome = Error::NoTargets;
+        let terms = Terms {
+            client: hop.client,
+            idle_timeout: hop.idle_timeout,
+            body_rate: hop.body_rate,
+            alarm: hop.alarm,
+            clock: exchange.clock(),
+        };
         while tried.len() < ATTEMPTS_MAX {
             let Some(lease) = session.pick(&tried) else {
                 break;
             };
             tried.push(lease.pool());
             let sent = {
-                let (upstream, alarm, clock) = (lease.upstream(), hop.alarm, exchange.clock());
-                let timeout = hop.idle_timeout;
-                let client = hop.client;
-                let sending = pin!(upstream::send(
-                    upstream, request, client, timeout, alarm, clock
-                ));
+                let sending = pin!(upstream::send(lease.upstream(), request, &terms));
                 lease.while_it_lasts(sending).await
             };
             let Some(sent) = sent else {
@@ -141,7 +143,9 @@ fn may_go_elsewhere(failure: &Failure, method: &Method) -> bool {
     match failure.replay {
         Replay::Untouched => !matches!(
             failure.error,
-            upstream::Error::Client(_) | upstream::Error::ClientTimeout
+            upstream::Error::Client(_)
+                | upstream::Error::ClientTimeout
+                | upstream::Error::ClientTooSlow
         ),
         Replay::Unanswered => {
             method.is_idempotent()
@@ -175,5 +179,6 @@ fn meaning(error: upstream::Error) -> Error {
         }
         upstream::Error::Client(_) => Error::BodyIncomplete,
         upstream::Error::ClientTimeout => Error::BodyTimeout,
+        upstream::Error::ClientTooSlow => Error::BodyTooSlow,
     }
 }

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 
 use crate::message::headers::Forwarding;
 use crate::message::{self, Client, Error, Exchange, Request, Response};
-use crate::model::{self, TargetGroupName};
+use crate::model::{self, BodyRate, TargetGroupName};
 use crate::target::Group;
 use crate::target::stickiness::Keys;
 use crate::worker::{self, Alarm};
@@ -45,6 +45,7 @@ pub(crate) struct Hop<'a> {
     /// Looked at only where cookies are used.
     pub(crate) cookie_keys: &'a ArcSwap<Keys>,
     pub(crate) idle_timeout: Duration,
+    pub(crate) body_rate: Option<BodyRate>,
     pub(crate) alarm: &'a Alarm,
 }
 

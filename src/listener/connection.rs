@@ -174,6 +174,11 @@ impl Front {
         self.listener().limits.header_timeout
     }
 
+    /// Counts that it has reached a limit.
+    pub(super) fn count_limit(&self, limit: Limit) {
+        self.listener().ledger.metrics.count_limit(limit);
+    }
+
     pub(super) fn idle_timeout(&self) -> Duration {
         self.listener().idle_timeout
     }

@@ -27,6 +27,8 @@ pub(crate) enum Error {
     RequestTimeout,
     #[error("client fell silent in the middle of its body")]
     BodyTimeout,
+    #[error("client sent its body too slowly")]
+    BodyTooSlow,
     #[error("more requests than one client may send")]
     TooManyRequests,
     #[error("request header too large")]
@@ -176,6 +178,7 @@ impl Error {
             Self::MethodNotAllowed => (405, Client, "method_not_allowed", Close),
             Self::RequestTimeout => (408, Client, "request_timeout", Close),
             Self::BodyTimeout => (408, Client, "body_timeout", Close),
+            Self::BodyTooSlow => (408, Client, "body_too_slow", Close),
             Self::TooManyRequests => (429, Client, "too_many_requests", KeepAlive),
             Self::HeadTooLarge => (413, Client, "head_too_large", Close),
             Self::UriTooLong => (414, Client, "uri_too_long", Close),
@@ -220,6 +223,7 @@ impl Error {
             Self::HeadTooLarge => Some(Limit::Headers),
             Self::TooManyRequests => Some(Limit::RequestsPerClient),
             Self::BodyTimeout => Some(Limit::BodyTimeout),
+            Self::BodyTooSlow => Some(Limit::BodyRate),
             _ => None,
         }
     }
@@ -297,7 +301,7 @@ pub(crate) fn reason_phrase(status: StatusCode) -> &'static str {
 mod tests {
     use super::*;
 
-    const EVERY: [Error; 30] = [
+    const EVERY: [Error; 31] = [
         Error::TooManyRequests,
         Error::MalformedRequest("test"),
         Error::Desync,
@@ -306,6 +310,7 @@ mod tests {
         Error::MethodNotAllowed,
         Error::RequestTimeout,
         Error::BodyTimeout,
+        Error::BodyTooSlow,
         Error::HeadTooLarge,
         Error::UriTooLong,
         Error::ClientClosed,

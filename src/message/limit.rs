@@ -21,11 +21,13 @@ pub(crate) enum Limit {
     RequestsPerClient,
     /// Silence in a body.
     BodyTimeout,
+    /// Bytes of a body in a second, the lowest number.
+    BodyRate,
 }
 
 impl Limit {
     /// In the order in which they are declared.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Handshakes,
@@ -35,6 +37,7 @@ impl Limit {
         Self::Headers,
         Self::RequestsPerClient,
         Self::BodyTimeout,
+        Self::BodyRate,
     ];
 
     /// For metric labels; where there is a setting, its name.
@@ -49,6 +52,7 @@ impl Limit {
             Self::Headers => "headers",
             Self::RequestsPerClient => "requests_per_client",
             Self::BodyTimeout => "body_timeout",
+            Self::BodyRate => "body_rate",
         }
     }
 }

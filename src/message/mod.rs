@@ -8,6 +8,7 @@ mod exchange;
 pub(crate) mod headers;
 mod limit;
 mod outstanding;
+mod pace;
 mod trace_id;
 mod upload;
 pub(crate) mod websocket;

@@ -6,7 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::body::{Body, Broken};
+use super::pace::{Pace, TooSlow};
 use crate::http1;
+use crate::model::BodyRate;
+use crate::worker;
 
 /// The rest of a request.
 #[derive(Debug)]
@@ -16,6 +19,7 @@ pub(crate) struct Upload {
     connection: Rc<http1::Connection>,
     /// Whether any piece of the body has been taken from its source.
     begun: bool,
+    pace: Pace,
     /// Who the last poll waited for.
     pub(crate) waits_for: WaitsFor,
 }
@@ -41,17 +45,25 @@ pub(crate) enum WaitsFor {
 pub(crate) enum Stopped {
     /// The client's side broke.
     Client(Broken),
+    /// The client sends less than it must.
+    TooSlow,
     /// The target's side broke; its answer may be there nevertheless.
     Target,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Body, framing: Outgoing, connection: Rc<http1::Connection>) -> Self {
+    pub(crate) fn new(
+        body: Body,
+        framing: Outgoing,
+        connection: Rc<http1::Connection>,
+        rate: Option<BodyRate>,
+    ) -> Self {
         Self {
             body,
             framing,
             connection,
             begun: false,
+            pace: Pace::new(rate),
             waits_for: WaitsFor::Target,
         }
     }
@@ -84,6 +96,11 @@ impl Upload {
         }
     }
 
+    /// Lets the rest come as slowly as it may: who has its answer is in a conversation.
+    pub(crate) fn no_longer_hurries(&mut self) {
+        self.pace = Pace::new(None);
+    }
+
     /// The body, if no piece of it was taken yet.
     pub(crate) fn into_untouched(self) -> Option<Body> {
         (!self.begun).then_some(self.body)
@@ -99,11 +116,21 @@ impl Upload {
             body,
             framing,
             connection,
+            pace,
             ..
         } = self;
-        let pushed = ready!(body.poll_lend(cx, |cx, piece| push(
-            connection, cx, before, *framing, piece
-        )));
+        let mut came = Ok(());
+        let lent = body.poll_lend(cx, |cx, piece| {
+            came = pace.came(piece.len(), worker::now);
+            push(connection, cx, before, *framing, piece)
+        });
+        let Poll::Ready(pushed) = lent else {
+            pace.waits(worker::now);
+            return Poll::Pending;
+        };
+        if came == Err(TooSlow) {
+            return Poll::Ready(Err(Stopped::TooSlow));
+        }
         self.begun = true;
         let outcome = match pushed.map_err(Stopped::Client)? {
             Some(outcome) => outcome,

@@ -18,10 +18,22 @@ pub struct Limits {
     pub client_ipv6_prefix: u8,
     /// TLS handshakes with clients that are under way; no limit when absent.
     pub handshakes: Option<NonZeroU32>,
-    /// How long a TLS handshake may take, from the connection's first moment on.
+    /// How long it may take until it is known what a client speaks, from the connection's first moment on: PROXY header
+    /// and TLS handshake.
     pub handshake_timeout: Duration,
     /// How long a request's head may take, from its first byte on.
     pub header_timeout: Duration,
+    /// How slowly a request's body may come; no limit but the idle timeout when absent.
+    pub body_rate: Option<BodyRate>,
+}
+
+/// A lowest rate. Only time in which the client is waited for counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRate {
+    /// Bytes that each second of waiting must have brought.
+    pub bytes_per_second: NonZeroU32,
+    /// Seconds that may bring nothing.
+    pub grace: Duration,
 }
 
 /// A token bucket.
@@ -38,7 +50,9 @@ impl Limits {
     pub const COUNT: RangeInclusive<u32> = 1..=10_000_000;
     /// Range of `client_ipv6_prefix`.
     pub const IPV6_PREFIX: RangeInclusive<u8> = 32..=128;
-    /// Range of both timeouts.
+    /// Range of `bytes_per_second`; 0 is no limit.
+    pub const BYTES_PER_SECOND: RangeInclusive<u32> = 0..=1_000_000;
+    /// Range of the timeouts and of `grace`.
     pub const TIMEOUT: RangeInclusive<Duration> =
         Duration::from_millis(100)..=Duration::from_secs(600);
 }
@@ -53,6 +67,17 @@ impl Default for Limits {
             handshakes: None,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(15),
+            body_rate: Some(BodyRate::default()),
+        }
+    }
+}
+
+impl Default for BodyRate {
+    fn default() -> Self {
+        Self {
+            // A packet a minute, so whoever is heard of once in an idle timeout by more than a few bytes lives on.
+            bytes_per_second: const { NonZeroU32::new(24).expect("24 is not 0") },
+            grace: Duration::from_secs(10),
         }
     }
 }

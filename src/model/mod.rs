@@ -26,7 +26,7 @@ pub use condition::{Condition, QueryPattern};
 pub use health_check::{HealthCheck, HealthCheckPort, Matcher};
 pub use invalid::Invalid;
 pub(crate) use invalid::{nearest, quoted};
-pub use limits::{Limits, RequestRate};
+pub use limits::{BodyRate, Limits, RequestRate};
 pub use listener::{Certificate, Listener, Pem, Protocol, Secret};
 pub use load_balancer::{
     AccessLog, AccessLogFormat, AccessLogSink, AdminAddress, CookieKeys, DesyncMitigationMode,

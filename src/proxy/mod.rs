@@ -50,6 +50,7 @@ async fn answer(
         forwarding: &listener.forwarding,
         cookie_keys: &listener.cookie_keys,
         idle_timeout: listener.idle_timeout,
+        body_rate: listener.limits.body_rate,
         alarm,
     };
     matched.actions.run(request, hop, exchange).await

@@ -30,6 +30,8 @@ pub(crate) enum Error {
     Client(message::Broken),
     #[error("the client was silent for too long in its body")]
     ClientTimeout,
+    #[error("the client sent its body too slowly")]
+    ClientTooSlow,
 }
 
 /// An attempt that gave no answer.

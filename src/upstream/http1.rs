@@ -16,6 +16,7 @@ use crate::http1::{
 use crate::message::{
     Body, Client, Duplex, Outgoing, Request, Response, Size, Stopped, Upload, WaitsFor,
 };
+use crate::model::BodyRate;
 use crate::tls::Stream;
 use crate::worker::{self, Alarm};
 
@@ -31,21 +32,32 @@ pub(crate) struct Answer {
     pub(crate) sent_at: Instant,
 }
 
+/// On what terms a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// On whose behalf.
+    pub(crate) client: &'a Client,
+    /// Longest silence of client and target.
+    pub(crate) idle_timeout: Duration,
+    /// How slowly the body may come until there is an answer.
+    pub(crate) body_rate: Option<BodyRate>,
+    pub(crate) alarm: &'a Alarm,
+    /// Good enough for whoever is told when the request was sent.
+    pub(crate) clock: fn() -> Instant,
+}
+
 /// Sends a request whose headers are ready for the target. An idle connection that turns out dead is replaced by a
 /// fresh one where that is safe, so nobody sees the race between our request and the target's keep-alive timer.
 ///
 /// Where targets are told whose connection it is, each request has one of its own: what one client's header opened must
 /// never carry another's request.
 ///
-/// `clock` is good enough for whoever is told when the request was sent. On failure `request` is whole unless
+/// On failure `request` is whole unless
 /// `Replay::Impossible` says otherwise.
 pub(crate) async fn send(
     upstream: &Upstream,
     request: &mut Request,
-    client: &Client,
-    idle_timeout: Duration,
-    alarm: &Alarm,
-    clock: fn() -> Instant,
+    terms: &Terms<'_>,
 ) -> Result<Answer, Failure> {
     let home = match upstream.proxy_protocol {
         None => Some(home(upstream.pool)),
@@ -55,28 +67,20 @@ pub(crate) async fn send(
     if let Some(home) = &home
         && let Some(connection) = home.take()
     {
-        match exchange(connection, Some(home), request, idle_timeout, alarm, clock).await {
+        match exchange(connection, Some(home), request, terms).await {
             Err(failure) if dead_on_arrival(&failure, &request.method) => {}
             outcome => return outcome,
         }
     }
     // Boxed: a handshake is large, and most requests find a connection.
-    let (stream, address) = Box::pin(open(upstream, client))
+    let (stream, address) = Box::pin(open(upstream, terms.client))
         .await
         .map_err(|error| Failure {
             error,
             replay: Replay::Untouched,
         })?;
     let connection = Rc::new(Connection::new(stream, address));
-    exchange(
-        connection,
-        home.as_ref(),
-        request,
-        idle_timeout,
-        alarm,
-        clock,
-    )
-    .await
+    exchange(connection, home.as_ref(), request, terms).await
 }
 
 /// Opens a connection on this client's behalf.
@@ -99,9 +103,7 @@ async fn exchange(
     connection: Rc<Connection>,
     home: Option<&Rc<Home>>,
     request: &mut Request,
-    idle_timeout: Duration,
-    alarm: &Alarm,
-    clock: fn() -> Instant,
+    terms: &Terms<'_>,
 ) -> Result<Answer, Failure> {
     connection.touch();
     let (received, sent) = (connection.received(), connection.sent());
@@ -111,12 +113,13 @@ async fn exchange(
         state: State::Fresh,
         reading: Reading::Head,
         interim: 0,
-        clock,
+        terms,
         sent_at: None,
     };
-    let outcome = alarm
+    let outcome = terms
+        .alarm
         .while_active(
-            idle_timeout,
+            terms.idle_timeout,
             || connection.last_active(),
             |cx| exchange.poll(cx),
         )
@@ -134,7 +137,7 @@ async fn exchange(
             return Ok(Answer {
                 response,
                 address,
-                sent_at: sent_at.unwrap_or_else(clock),
+                sent_at: sent_at.unwrap_or_else(terms.clock),
             });
         }
         (Some(Err(error)), _) => error,
@@ -172,7 +175,10 @@ fn response(
         && head.persistence == Persistence::KeepAlive
         && request.connections == Persistence::KeepAlive;
     let upload = match state {
-        State::Uploading(upload) => Some(upload),
+        State::Uploading(mut upload) => {
+            upload.no_longer_hurries();
+            Some(upload)
+        }
         State::Fresh | State::Bodiless | State::Uploaded | State::CutShort(_) => None,
     };
     let home = home.filter(|_| reusable).cloned();
@@ -205,7 +211,7 @@ struct Exchange<'a> {
     state: State,
     reading: Reading,
     interim: u8,
-    clock: fn() -> Instant,
+    terms: &'a Terms<'a>,
     sent_at: Option<Instant>,
 }
 
@@ -270,6 +276,7 @@ impl Exchange<'_> {
         match outcome {
             Poll::Pending => return Ok(()),
             Poll::Ready(Err(Stopped::Client(broken))) => return Err(Error::Client(broken)),
+            Poll::Ready(Err(Stopped::TooSlow)) => return Err(Error::ClientTooSlow),
             Poll::Ready(Err(Stopped::Target)) => {
                 let state = std::mem::replace(&mut self.state, State::Uploaded);
                 self.state = State::CutShort(state.into_untouched());
@@ -280,7 +287,7 @@ impl Exchange<'_> {
                 }
             }
         }
-        self.sent_at.get_or_insert_with(self.clock);
+        self.sent_at.get_or_insert_with(self.terms.clock);
         Ok(())
     }
 
@@ -301,7 +308,12 @@ impl Exchange<'_> {
                     self.connection.poll_flush(cx).map_err(|_| Stopped::Target)
                 }
                 Some(outgoing) => {
-                    let mut upload = Upload::new(body, outgoing, Rc::clone(self.connection));
+                    let mut upload = Upload::new(
+                        body,
+                        outgoing,
+                        Rc::clone(self.connection),
+                        self.terms.body_rate,
+                    );
                     let begun = upload.begin(cx, head);
                     let outcome = match begun {
                         Ok(()) => upload.poll(cx),

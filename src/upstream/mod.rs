@@ -9,7 +9,7 @@ pub(crate) mod resolve;
 
 pub(crate) use connect::{Tls, connect};
 pub(crate) use error::{Error, Failure, Replay};
-pub(crate) use http1::{Answer, send};
+pub(crate) use http1::{Answer, Terms, send};
 pub(crate) use pool::{PoolId, sweep};
 
 use std::net::SocketAddr;

@@ -5,12 +5,20 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use albedo::model::{Limits, RequestRate};
+use albedo::model::{AdminAddress, BodyRate, Limits, RequestRate};
+use http_body::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::scene::{Authority, config, group, http2, https, soon, start};
-use crate::support::{Client, LoadBalancer, eventually};
+use crate::http2::{
+    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Scene, frame, minimal,
+};
+use crate::scene::{
+    Authority, Content, Conversation, config, group, http2, https, soon, start, until,
+};
+use crate::support::{Client, LoadBalancer, Target, eventually, ok};
+
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -294,4 +302,222 @@ async fn a_handshake_has_one_time_for_all_of_it() {
         // An alert at most.
         assert!(end.is_err() || end.unwrap() < 10, "{said:?}");
     }
+}
+
+/// Bytes that come one by one are far too few, and soon so.
+fn strict(limits: &mut Limits) {
+    limits.body_rate = Some(BodyRate {
+        bytes_per_second: NonZeroU32::new(1000).unwrap(),
+        grace: Duration::from_millis(200),
+    });
+}
+
+/// Sends a byte now and then until `event` comes.
+async fn drip<T>(
+    client: &mut Client,
+    piece: &str,
+    mut event: impl AsyncFnMut(&mut Client) -> T,
+) -> T {
+    let mut beats = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tokio::select! {
+            event = event(client) => return event,
+            _ = beats.tick() => {}
+        }
+        client.send(piece).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_gets_408_and_its_target_connection_ends() {
+    let target = Target::start().await;
+    let change = |config: &mut albedo::model::Config| strict(&mut config.limits);
+    let balancer = LoadBalancer::adjusted(&[target.address()], change).await;
+    for (framing, piece) in [
+        ("Content-Length: 1000000", "x"),
+        ("Transfer-Encoding: chunked", "1\r\nx\r\n"),
+    ] {
+        let mut client = balancer.client().await;
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+        client.send(head).await;
+        let mut served = target.accept().await;
+        served.head().await;
+        let response = drip(&mut client, piece, Client::response).await;
+        assert_eq!(
+            (response.status(), response.header("Connection")),
+            (408, Some("close"))
+        );
+        assert!(!served.rest().await.contains("0\\r\\n\\r\\n"));
+    }
+    assert_eq!(reached(&balancer, "body_rate").await, 2);
+    assert_eq!(reached(&balancer, "body_timeout").await, 0);
+}
+
+#[tokio::test]
+async fn a_body_is_in_no_hurry_once_its_answer_has_begun() {
+    let target = Target::start().await;
+    let change = |config: &mut albedo::model::Config| strict(&mut config.limits);
+    let balancer = LoadBalancer::adjusted(&[target.address()], change).await;
+    let mut client = balancer.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n")
+        .await;
+    let mut served = target.accept().await;
+    served.head().await;
+    served
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        .await;
+    client.head().await;
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.send("x").await;
+    }
+    assert_eq!(served.take(40).await, [b'x'; 40]);
+    served.send("done").await;
+    assert_eq!(client.take(4).await, b"done");
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_its_target_is_not_slow() {
+    let target = Target::start().await;
+    let change = |config: &mut albedo::model::Config| {
+        strict(&mut config.limits);
+        config.limits.body_rate.as_mut().unwrap().grace = Duration::from_millis(500);
+    };
+    let balancer = LoadBalancer::adjusted(&[target.address()], change).await;
+    let mut client = balancer.client().await;
+    // More than sockets take, and sent as fast as it is taken.
+    const LENGTH: usize = 24 * 1024 * 1024;
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n");
+    let body = vec![b'x'; LENGTH];
+    let sending = async {
+        client.send(head).await;
+        client.send(&body).await;
+    };
+    let taking = async {
+        let mut served = target.accept().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        served.head().await;
+        served.take(LENGTH).await;
+        served.send(ok("got it")).await;
+        // Where the connection ends early, so does the other side.
+        served
+    };
+    let ((), _served) = tokio::join!(sending, taking);
+    assert_eq!(client.response().await.text(), "got it");
+}
+
+#[tokio::test]
+async fn a_stream_whose_body_drips_gets_408() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::with(&target, |config| strict(&mut config.limits)).await;
+    let client = scene.client().await;
+    let (pieces, content) = Content::pieces();
+    let dripping = tokio::spawn(async move {
+        while pieces.send(Frame::data("x".into())).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let response = client.send("POST", "/", content).await.unwrap();
+    assert_eq!(response.status(), 408);
+    until("the target is left", || target.open() == 0).await;
+    // Others on the connection go on.
+    assert_eq!(client.get("/").await.0, 200);
+    dripping.abort();
+}
+
+#[tokio::test]
+async fn a_block_of_headers_that_does_not_end_ends_its_connection() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::with(&target, |config| {
+        config.limits.header_timeout = Duration::from_millis(300);
+    })
+    .await;
+    // Settings are agreed on first: an acknowledgement in the middle of a block would be another fault.
+    let open = async || {
+        let mut frames = scene.frames().await;
+        frames.get(1).await;
+        frames.until(HEADERS, 1).await;
+        frames
+    };
+    let block = minimal("GET", "/");
+    let whole = frame(HEADERS, END_STREAM | END_HEADERS, 3, &block);
+    // A frame that stops, a block that is to go on in another frame, and a byte now and then.
+    let mut frames = open().await;
+    frames.write(&whole[..20]).await.unwrap();
+    assert_eq!(frames.goaway().await, ENHANCE_YOUR_CALM);
+    frames.end().await;
+    let mut frames = open().await;
+    frames.send(HEADERS, END_STREAM, 3, &block).await;
+    assert_eq!(frames.goaway().await, ENHANCE_YOUR_CALM);
+    frames.end().await;
+    let mut frames = open().await;
+    let long = frame(HEADERS, END_STREAM | END_HEADERS, 3, &[0; 16_000]);
+    let mut beats = tokio::time::interval(Duration::from_millis(20));
+    let mut bytes = long.chunks(1);
+    while frames
+        .write(bytes.next().expect("it ends early"))
+        .await
+        .is_ok()
+    {
+        beats.tick().await;
+    }
+    frames.end().await;
+    let AdminAddress::Tcp(admin) = scene.running.admin() else {
+        panic!("not on TCP")
+    };
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+    let (_, metrics) = Conversation::to(*admin).await.ask(&request).await;
+    let counted = metrics.contains("limit=\"header_timeout\"} 3\n");
+    assert!(counted, "{metrics}");
+}
+
+#[tokio::test]
+async fn blocks_of_headers_that_end_in_time_end_nothing() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::with(&target, |config| {
+        config.limits.header_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let mut frames = scene.frames().await;
+    for stream in (1..).step_by(2).take(40) {
+        let block = minimal("GET", "/");
+        let (begun, rest) = block.split_at(7);
+        let mut pieces = frame(HEADERS, END_STREAM, stream, begun);
+        pieces.extend(frame(CONTINUATION, END_HEADERS, stream, rest));
+        let (begun, rest) = pieces.split_at(30);
+        frames.write(begun).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        frames.write(rest).await.unwrap();
+        frames.until(HEADERS, stream).await;
+    }
+}
+
+#[tokio::test]
+async fn pings_do_not_keep_a_connection_in_use() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::with(&target, |config| {
+        config.load_balancer.idle_timeout = Duration::from_millis(400);
+    })
+    .await;
+    let mut frames = scene.frames().await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+    let mut beats = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        frames.send(PING, 0, 0, &[7; 8]).await;
+        // Its answers, and the word to go.
+        let answered = loop {
+            match frames.next().await.expect("a GOAWAY before the end") {
+                frame if frame.kind == GOAWAY => break None,
+                frame if frame.kind == PING => break Some(()),
+                _ => {}
+            }
+        };
+        match answered {
+            None => break,
+            Some(()) => beats.tick().await,
+        };
+    }
+    frames.end().await;
 }

@@ -15,6 +15,7 @@ const IDLE: Duration = Duration::from_millis(600);
 
 fn impatient(config: &mut Config) {
     config.load_balancer.idle_timeout = IDLE;
+    config.limits.header_timeout = IDLE;
 }
 
 async fn one_target() -> (Target, LoadBalancer) {
@@ -149,6 +150,30 @@ async fn a_slow_upload_lives_as_long_as_bytes_come() {
     assert_eq!(served.take(6).await, b"slowly");
     served.send(ok("got it")).await;
     assert_eq!(client.response().await.text(), "got it");
+}
+
+#[tokio::test]
+async fn a_slow_head_lives_as_long_as_its_own_time() {
+    let target = Target::start().await;
+    let balancer = LoadBalancer::adjusted(&[target.address()], |config| {
+        config.load_balancer.idle_timeout = IDLE;
+        config.limits.header_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let mut client = balancer.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+    for byte in b"slowly".chunks(1) {
+        pause().await;
+        client.send(byte).await;
+    }
+    pause().await;
+    // Longer than an idle timeout between two bytes, too.
+    tokio::time::sleep(IDLE * 3 / 2).await;
+    client.send("\r\n\r\n").await;
+    let (mut served, request) = target.serve().await;
+    assert_eq!(request.header("X"), Some("slowly"));
+    served.send(ok("hello")).await;
+    assert_eq!(client.response().await.text(), "hello");
 }
 
 #[tokio::test]

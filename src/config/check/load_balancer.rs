@@ -77,4 +77,14 @@ fn limits(limits: &Limits, path: &FieldPath, findings: &mut Findings) {
     findings.duration(&timeout, limits.handshake_timeout, &Limits::TIMEOUT);
     let timeout = path.field("header_timeout");
     findings.duration(&timeout, limits.header_timeout, &Limits::TIMEOUT);
+    if let Some(rate) = limits.body_rate {
+        let path = path.field("body_rate");
+        let bytes = path.field("bytes_per_second");
+        findings.number(
+            &bytes,
+            rate.bytes_per_second.get(),
+            &Limits::BYTES_PER_SECOND,
+        );
+        findings.duration(&path.field("grace"), rate.grace, &Limits::TIMEOUT);
+    }
 }

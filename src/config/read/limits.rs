@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use super::Reader;
 use super::fields::Fields;
 use crate::config::shapes;
-use crate::model::{Limits, RequestRate};
+use crate::model::{BodyRate, Limits, RequestRate};
 
 impl Reader {
     pub(super) fn limits(&mut self, parent: &Fields<'_>) -> Limits {
@@ -28,6 +28,7 @@ impl Reader {
             header_timeout: self
                 .duration(fields, "header_timeout")
                 .unwrap_or(default.header_timeout),
+            body_rate: self.body_rate(fields),
         }
     }
 
@@ -40,6 +41,23 @@ impl Reader {
         Some(RequestRate {
             per_second,
             burst: burst.unwrap_or(per_second),
+        })
+    }
+
+    fn body_rate(&mut self, parent: &Fields<'_>) -> Option<BodyRate> {
+        let default = BodyRate::default();
+        let Some(node) = parent.get("body_rate") else {
+            return Some(default);
+        };
+        let fields = &self.object(node, &parent.path_of("body_rate"), &shapes::BODY_RATE);
+        let bytes_per_second = match self.number(fields, "bytes_per_second") {
+            Some(number) => NonZeroU32::new(number),
+            None => Some(default.bytes_per_second),
+        };
+        let grace = self.duration(fields, "grace").unwrap_or(default.grace);
+        Some(BodyRate {
+            bytes_per_second: bytes_per_second?,
+            grace,
         })
     }
 

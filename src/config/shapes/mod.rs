@@ -126,13 +126,40 @@ pub(in crate::config) static LIMITS: Shape = Shape {
             "handshake_timeout",
             Kind::Duration(Limits::TIMEOUT),
             "10s",
-            "How long a TLS handshake may take, from the connection's first moment on.",
+            "How long PROXY header and TLS handshake may take, from the connection's first moment on.",
         ),
         defaulted(
             "header_timeout",
             Kind::Duration(Limits::TIMEOUT),
             "15s",
             "How long a request's head may take, from its first byte on.",
+        ),
+        optional(
+            "body_rate",
+            Object(&BODY_RATE),
+            "How slowly a request's body may come.",
+        ),
+    ],
+};
+
+pub(in crate::config) static BODY_RATE: Shape = Shape {
+    name: "body_rate",
+    description: "A lowest rate of request bodies; only time in which the client is waited for counts.",
+    keys: Any,
+    fields: &[
+        defaulted(
+            "bytes_per_second",
+            Integer(
+                *Limits::BYTES_PER_SECOND.start() as u64..=*Limits::BYTES_PER_SECOND.end() as u64,
+            ),
+            "24",
+            "Bytes that each second must have brought; 0 is no limit.",
+        ),
+        defaulted(
+            "grace",
+            Kind::Duration(Limits::TIMEOUT),
+            "10s",
+            "Time that may bring nothing.",
         ),
     ],
 };

@@ -165,8 +165,7 @@ async fn read_head(connection: &Connection, front: &Front) -> Next {
     }
     // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
     // A head is one packet or a few; whoever needs long holds a connection for nothing.
-    let patience = front.header_timeout().min(front.idle_timeout());
-    let deadline = worker::refresh_clock() + patience;
+    let deadline = worker::refresh_clock() + front.header_timeout();
     front
         .alarm
         .race(deadline, |cx| poll_head(connection, cx, &mut reading))

@@ -2,6 +2,7 @@
 //! and all of a connection's are carried by one task.
 
 mod answer;
+mod blocks;
 mod body;
 mod calls;
 mod record;
@@ -24,6 +25,7 @@ use tokio::task::coop;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Front;
+use crate::message::Limit;
 use crate::tls::Socket;
 use crate::worker::{self, Alarm};
 use calls::{Calls, STREAMS_MAX};
@@ -54,6 +56,8 @@ const REMEMBERED_RESETS_MAX: usize = 50;
 const REMEMBERED_RESETS_FOR: Duration = Duration::from_secs(1);
 /// How often connection and streams take turns before other tasks have theirs.
 const ROUNDS_MAX: u32 = 8;
+/// How long a connection that is cut off may take its last frame.
+const CUT_GRACE: Duration = Duration::from_secs(2);
 /// Grace of a connection that was told to go.
 const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 
@@ -66,7 +70,7 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
     let wire = Wire::new(tls, calls.connection());
     let mut connection = Conversation {
         stage: Stage::Greeting(builder().handshake(wire.clone())),
-        wire,
+        wire: wire.clone(),
         is_to_go: false,
         waker: calls.connection(),
         streams: Streams::new(Arc::clone(&calls)),
@@ -79,7 +83,10 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
     // Asked each time: a connection lives for hours, and the limits may change under it.
     let ended = alarm
         .until(
-            || worker::silent_until(usage.quiet_since(), front.idle_timeout()),
+            || match wire.block_since() {
+                Some(since) => since + front.header_timeout(),
+                None => worker::silent_until(usage.quiet_since(), front.idle_timeout()),
+            },
             |cx| match connection.poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Ended::ByClient),
                 Poll::Pending if is_to_go(&front, &usage) => Poll::Ready(Ended::ByUs),
@@ -88,6 +95,13 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
         )
         .await;
     if let Some(Ended::ByClient) = ended {
+        return;
+    }
+    if ended.is_none() && wire.block_since().is_some() {
+        front.count_limit(Limit::HeaderTimeout);
+        connection.cut();
+        let going = |cx: &mut Context<'_>| connection.poll(cx);
+        alarm.race(worker::now() + CUT_GRACE, going).await;
         return;
     }
     connection.go();
@@ -164,6 +178,14 @@ where
         self.is_to_go = true;
         if let Stage::Open(connection) = &mut self.stage {
             connection.graceful_shutdown();
+        }
+        self.waker.wake_by_ref();
+    }
+
+    /// Ends the connection with its streams, as soon as the client has been told.
+    fn cut(&mut self) {
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
         self.waker.wake_by_ref();
     }

@@ -9,10 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use super::blocks::Blocks;
 use crate::tls::Socket;
 use crate::worker;
 
@@ -31,6 +33,7 @@ struct Ends {
     gathered: Vec<u8>,
     /// How many of these bytes TLS has taken.
     sent: usize,
+    blocks: Blocks,
     reader: Arc<Reader>,
     /// Calls the reader.
     waker: Waker,
@@ -66,9 +69,15 @@ impl Wire {
             tls,
             gathered: Vec::new(),
             sent: 0,
+            blocks: Blocks::new(),
             waker: Waker::from(Arc::clone(&reader)),
             reader,
         })))
+    }
+
+    /// When a block of headers began that has not ended.
+    pub(super) fn block_since(&self) -> Option<Instant> {
+        self.0.borrow().blocks.since()
     }
 
     /// Sends what was gathered.
@@ -135,8 +144,10 @@ impl AsyncRead for Wire {
             return Poll::Pending;
         }
         let cx = &mut Context::from_waker(&ends.waker);
+        let known = buffer.filled().len();
         let outcome = Pin::new(&mut ends.tls).poll_read(cx, buffer);
         if outcome.is_ready() {
+            ends.blocks.pass(&buffer.filled()[known..]);
             // There may be more.
             ends.reader.is_called.store(true, Ordering::Relaxed);
         }

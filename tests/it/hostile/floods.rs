@@ -18,6 +18,11 @@ async fn d1_slow_heads_bodies_and_readers() {
             client.answer("fine").await;
             return Some(client);
         }
+        if head.starts_with("POST ") {
+            // Waits for all of it.
+            client.end().await;
+            return None;
+        }
         // As much as anybody takes.
         let piece = "x".repeat(64 * 1024);
         client
@@ -30,6 +35,7 @@ async fn d1_slow_heads_bodies_and_readers() {
     let fort = Fort::with(target, |config| {
         config.load_balancer.idle_timeout = Duration::from_secs(1);
         config.limits.header_timeout = Duration::from_millis(500);
+        config.limits.body_rate.as_mut().unwrap().grace = Duration::from_millis(500);
     })
     .await;
     for mut client in fort.doors().await {
@@ -51,6 +57,21 @@ async fn d1_slow_heads_bodies_and_readers() {
             .say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello")
             .await;
         soon("the end", async { while client.skim().await > 0 {} }).await;
+    }
+    for mut client in fort.doors().await {
+        // One that does, a byte at a time.
+        client
+            .say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n")
+            .await;
+        let mut beats = tokio::time::interval(Duration::from_millis(200));
+        let heard = loop {
+            tokio::select! {
+                head = client.head() => break head,
+                _ = beats.tick() => {}
+            }
+            client.say("x").await;
+        };
+        assert!(heard.unwrap().starts_with("HTTP/1.1 408 "));
     }
     // Answers that nobody reads.
     let mut readers = fort.doors().await;
