@@ -1,6 +1,8 @@
 //! The paths of the admin address and their answers. Knows nothing of connections.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
@@ -20,13 +22,19 @@ const PROMETHEUS: HeaderValue =
 /// Answers one request; its body is not read.
 pub(super) async fn answer<B>(
     request: &Request<B>,
-    entrance: Entrance,
+    entrance: &Entrance,
     control: &WeakControl,
 ) -> Response<Whole> {
     if let Err(refusal) = guard::check(request, entrance) {
         return error(StatusCode::FORBIDDEN, refusal);
     }
-    let Some(page) = page(request.uri().path()) else {
+    let page = page(request.uri().path());
+    if !page.as_ref().is_some_and(Page::is_for_all)
+        && let Err(refusal) = guard::check_token(request, entrance)
+    {
+        return unauthorized(refusal);
+    }
+    let Some(page) = page else {
         return error(StatusCode::NOT_FOUND, "there is nothing at this path");
     };
     if !page.is_for(request.method()) {
@@ -129,6 +137,11 @@ impl Page {
         }
     }
 
+    /// Whether it tells so little that orchestrators may ask without a token.
+    fn is_for_all(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready)
+    }
+
     fn is_for(&self, method: &Method) -> bool {
         match self.is_verb() {
             true => method == Method::POST,
@@ -226,6 +239,13 @@ async fn upgrade(control: &WeakControl) -> Response<Whole> {
         Err(failed @ NotReplaced::Failed(_)) => error(StatusCode::INTERNAL_SERVER_ERROR, failed),
         Err(impossible) => error(StatusCode::CONFLICT, impossible),
     }
+}
+
+fn unauthorized(refusal: guard::Refusal) -> Response<Whole> {
+    let mut response = error(StatusCode::UNAUTHORIZED, refusal);
+    let challenge = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
 }
 
 fn wrong_method(page: &Page) -> Response<Whole> {

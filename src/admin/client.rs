@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::body::Whole;
+use super::token::Token;
 use crate::model::AdminAddress;
 
 /// How long a whole answer may take. The admin address is near, and whoever asks is waiting; a change is answered when
@@ -41,16 +42,17 @@ pub(crate) enum Error {
     Path,
 }
 
-/// Asks for this path; gives status and body of the answer.
+/// Asks for this path, with the token if there is one; gives status and body of the answer.
 ///
 /// # Errors
 /// When nobody answers in time, or what comes is not HTTP.
 pub(crate) async fn ask(
     address: &AdminAddress,
+    token: Option<&Token>,
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, Bytes), Error> {
-    ask_within(ANSWER_TIMEOUT, address, method, path).await
+    ask_within(ANSWER_TIMEOUT, address, token, method, path).await
 }
 
 /// As `ask`, for what takes longer.
@@ -60,12 +62,15 @@ pub(crate) async fn ask(
 pub(crate) async fn ask_within(
     limit: Duration,
     address: &AdminAddress,
+    token: Option<&Token>,
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, Bytes), Error> {
     let mut request = Request::new(Whole::default());
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| Error::Path)?;
+    let token = token.map(|token| (AUTHORIZATION, token.header()));
+    request.headers_mut().extend(token);
     let answer = timeout(limit, connect_and_send(address, request)).await;
     answer.unwrap_or(Err(Error::Timeout(limit)))
 }

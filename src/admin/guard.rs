@@ -3,14 +3,20 @@
 
 use std::net::IpAddr;
 
-use http::header::{HOST, HeaderMap, ORIGIN};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{Request, Version};
 
+use super::token::Token;
+
+/// Where the page stands that makes a browser ask (Fetch Metadata Request Headers §2.3); browsers let no page write it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// How a client came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Entrance {
-    Network,
+    /// And the token that it has to bring.
+    Network(Option<Token>),
     /// Browsers cannot open a socket file, and its mode says who may.
     SocketFile,
 }
@@ -22,14 +28,34 @@ pub(super) enum Refusal {
     ForeignHost,
     #[error("requests from pages of another origin are not answered")]
     ForeignOrigin,
+    #[error("this address wants a token; name it in {}", super::token::VARIABLE)]
+    NoToken,
 }
 
-/// Lets a request pass whose Host is no name that somebody else could own, and whose Origin, if any, is this door.
-pub(super) fn check<B>(request: &Request<B>, entrance: Entrance) -> Result<(), Refusal> {
-    if entrance == Entrance::SocketFile {
-        return Ok(());
+/// Lets a request pass whose Host is no name that somebody else could own, and that comes from no page but of this door,
+/// if from any.
+pub(super) fn check<B>(request: &Request<B>, entrance: &Entrance) -> Result<(), Refusal> {
+    match entrance {
+        Entrance::SocketFile => Ok(()),
+        Entrance::Network(_) => check_page(request),
     }
+}
+
+/// Lets a request pass that brings the token, where there is one.
+pub(super) fn check_token<B>(request: &Request<B>, entrance: &Entrance) -> Result<(), Refusal> {
+    match entrance {
+        Entrance::Network(Some(token)) if !token.opens_for(request) => Err(Refusal::NoToken),
+        Entrance::Network(_) | Entrance::SocketFile => Ok(()),
+    }
+}
+
+fn check_page<B>(request: &Request<B>) -> Result<(), Refusal> {
     let headers = request.headers();
+    // `none`: a person wrote the address.
+    let ours = |site: &HeaderValue| site == "same-origin" || site == "none";
+    if !headers.get_all(SEC_FETCH_SITE).iter().all(ours) {
+        return Err(Refusal::ForeignOrigin);
+    }
     if headers.get(HOST).is_none() && request.version() == Version::HTTP_10 {
         // Browsers always send Host; the simplest of health checks do not.
         return Ok(());
@@ -55,7 +81,7 @@ fn is_ours(host: &str) -> bool {
     literal.unwrap_or(host).parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
-fn only(headers: &HeaderMap, name: http::HeaderName) -> Option<Authority> {
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<Authority> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     match values.next() {
@@ -73,7 +99,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap(), Entrance::Network)
+        check(&request.body(()).unwrap(), &Entrance::Network(None))
     }
 
     #[test]
@@ -116,9 +142,32 @@ mod tests {
         let request = Request::get("http://evil.example/metrics").header("host", "127.0.0.1");
         let request = request.body(()).unwrap();
         assert_eq!(
-            check(&request, Entrance::Network),
+            check(&request, &Entrance::Network(None)),
             Err(Refusal::ForeignHost)
         );
+    }
+
+    #[test]
+    fn a_page_elsewhere_may_not_ask_though_it_hides_its_origin() {
+        let from = |sites: &[&str]| {
+            let sites = sites.iter().map(|site| ("sec-fetch-site", *site));
+            let headers: Vec<_> = [("host", "127.0.0.1:9900")]
+                .into_iter()
+                .chain(sites)
+                .collect();
+            verdict(&headers)
+        };
+        assert_eq!(from(&["same-origin"]), Ok(()));
+        assert_eq!(from(&["none"]), Ok(()));
+        for sites in [
+            &["cross-site"][..],
+            // Another port of the same machine.
+            &["same-site"],
+            &["none", "cross-site"],
+            &["something new"],
+        ] {
+            assert_eq!(from(sites), Err(Refusal::ForeignOrigin), "{sites:?}");
+        }
     }
 
     #[test]
@@ -141,7 +190,7 @@ mod tests {
             .header("host", "whatever")
             .body(())
             .unwrap();
-        assert_eq!(check(&request, Entrance::SocketFile), Ok(()));
+        assert_eq!(check(&request, &Entrance::SocketFile), Ok(()));
     }
 
     #[test]
@@ -150,6 +199,6 @@ mod tests {
             .version(Version::HTTP_10)
             .body(())
             .unwrap();
-        assert_eq!(check(&request, Entrance::Network), Ok(()));
+        assert_eq!(check(&request, &Entrance::Network(None)), Ok(()));
     }
 }

@@ -1,9 +1,9 @@
 //! Where the admin door stands: a TCP address, or a socket file that only its owner may open.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -153,7 +153,7 @@ fn listen_tcp(listener: std::net::TcpListener) -> io::Result<Bound> {
 
 fn bind_socket_file(path: &Path) -> io::Result<Bound> {
     remove_abandoned(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = private_socket()?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile {
         path: path.to_owned(),
@@ -161,11 +161,20 @@ fn bind_socket_file(path: &Path) -> io::Result<Bound> {
         removed_by: handover::SocketFile::Ours,
         door: Door::Ours,
     };
-    // Before `listen`, when nobody can connect yet: the file is never open to others, whatever the umask is.
+    // A umask may have taken the owner's part, too.
     fs::set_permissions(path, Permissions::from_mode(SOCKET_FILE_MODE))?;
     socket.listen(BACKLOG)?;
     let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket))?;
     Ok(Bound::Unix(listener, file))
+}
+
+/// The kernel makes its file with the mode that the socket has, less the umask: it is never open to others, not for the
+/// moment in which a mode is changed.
+fn private_socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = File::from(OwnedFd::from(socket));
+    socket.set_permissions(Permissions::from_mode(SOCKET_FILE_MODE))?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Removes a socket file whose process is gone. Whatever else is there stays, and binding says so.
@@ -183,4 +192,19 @@ fn remove_abandoned(path: &Path) -> io::Result<()> {
 fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
     let there = fs::symlink_metadata(path)?;
     Ok((there.dev(), there.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_file_is_private_from_its_first_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let socket = private_socket().unwrap();
+        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
 }

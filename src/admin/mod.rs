@@ -7,9 +7,11 @@ pub(crate) mod client;
 mod guard;
 mod listener;
 pub(crate) mod segment;
+mod token;
 
 pub(crate) use body::Whole;
 pub(crate) use listener::{Bound, adopt, bind};
+pub(crate) use token::{Token, Unusable};
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -71,8 +73,14 @@ impl Closing {
     }
 }
 
-/// Answers at the door until it is closed, then ends every connection and returns.
-pub(crate) async fn serve(mut listener: Bound, control: WeakControl, closing: Closing) {
+/// Answers at the door until it is closed, then ends every connection and returns. Whoever comes over the network has to
+/// bring the token, if there is one.
+pub(crate) async fn serve(
+    mut listener: Bound,
+    token: Option<Token>,
+    control: WeakControl,
+    closing: Closing,
+) {
     listener.take_over();
     let stop = &closing.stop;
     let tasks = TaskTracker::new();
@@ -81,7 +89,8 @@ pub(crate) async fn serve(mut listener: Bound, control: WeakControl, closing: Cl
         let (control, stop) = (control.clone(), stop.clone());
         match visitor {
             Visitor::Tcp(stream) => {
-                tasks.spawn(converse(stream, Entrance::Network, control, stop, place))
+                let entrance = Entrance::Network(token.clone());
+                tasks.spawn(converse(stream, entrance, control, stop, place))
             }
             Visitor::Unix(stream) => {
                 tasks.spawn(converse(stream, Entrance::SocketFile, control, stop, place))
@@ -122,8 +131,9 @@ async fn converse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(answer(&request, entrance, &control).await));
+    let service = service_fn(async |request| {
+        Ok::<_, Infallible>(answer(&request, &entrance, &control).await)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

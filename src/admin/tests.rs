@@ -28,6 +28,10 @@ struct Door {
 
 impl Door {
     async fn open(address: &str) -> Self {
+        Self::open_with(address, None).await
+    }
+
+    async fn open_with(address: &str, token: Option<Token>) -> Self {
         let metrics = Metrics::new(&"shop".parse().unwrap(), 1);
         metrics.listener(443, Protocol::Https).requests.increment(5);
         let (readiness, seen) = watch::channel(Readiness::Ready);
@@ -36,7 +40,7 @@ impl Door {
         let address = bound.address();
         let closing = Closing::default();
         let (control, events) = Control::new(view);
-        let served = tokio::spawn(serve(bound, control.downgrade(), closing.clone()));
+        let served = tokio::spawn(serve(bound, token, control.downgrade(), closing.clone()));
         Self {
             address,
             readiness,
@@ -197,7 +201,7 @@ async fn a_reload_answers_with_the_generation() {
     let mut door = Door::on_loopback().await;
     let address = door.address.clone();
     let asked = tokio::spawn(async move {
-        client::ask(&address, Method::POST, "/api/v1/reload")
+        client::ask(&address, None, Method::POST, "/api/v1/reload")
             .await
             .unwrap()
     });
@@ -219,7 +223,7 @@ async fn a_refused_reload_answers_with_every_problem() {
     let ask = move || {
         let address = address.clone();
         tokio::spawn(async move {
-            client::ask(&address, Method::POST, "/api/v1/reload")
+            client::ask(&address, None, Method::POST, "/api/v1/reload")
                 .await
                 .unwrap()
         })
@@ -248,7 +252,7 @@ async fn a_target_is_named_by_a_path_that_may_be_encoded() {
     let mut door = Door::on_loopback().await;
     let address = door.address.clone();
     let path = "/api/v1/target_groups/app/targets/%5B%3A%3A1%5D:80/drain";
-    let asked = tokio::spawn(async move { client::ask(&address, Method::POST, path).await });
+    let asked = tokio::spawn(async move { client::ask(&address, None, Method::POST, path).await });
     let unknown = Unknown::Target {
         group: "app".parse().unwrap(),
         target: "[::1]:80".to_owned(),
@@ -314,7 +318,7 @@ async fn a_door_that_is_passed_on_leaves_its_file_and_its_last_answers() {
     let mut questions = door.control.replaceable();
     let address = door.address.clone();
     let asked = tokio::spawn(async move {
-        client::ask(&address, Method::POST, "/api/v1/upgrade")
+        client::ask(&address, None, Method::POST, "/api/v1/upgrade")
             .await
             .unwrap()
     });
@@ -357,6 +361,78 @@ async fn a_page_elsewhere_gets_nothing() {
 }
 
 #[tokio::test]
+async fn who_does_not_know_the_token_gets_nothing() {
+    let token = Token::named("0123456789abcdef").unwrap();
+    let mut door = Door::open_with("127.0.0.1:0", Some(token.clone())).await;
+    for line in [
+        "GET /metrics",
+        "GET /api/v1/status",
+        "GET /",
+        "GET /nothing",
+        "POST /api/v1/reload",
+        "POST /api/v1/upgrade",
+        "POST /api/v1/target_groups/a/targets/b/drain",
+    ] {
+        let answer = door.ask(line).await;
+        assert_eq!(status_line(&answer), "HTTP/1.1 401 Unauthorized", "{line}");
+        assert!(answer.contains("www-authenticate: Bearer\r\n"), "{answer}");
+        assert!(body(&answer).contains("ALBEDO_ADMIN_TOKEN"), "{answer}");
+    }
+    // Whether the process lives is no secret.
+    for page in ["GET /healthz", "GET /readyz"] {
+        assert_eq!(status_line(&door.ask(page).await), "HTTP/1.1 200 OK");
+    }
+    assert!(door.events.try_recv().is_err(), "nothing was asked for");
+    let answer = client::ask(&door.address, Some(&token), Method::GET, "/metrics").await;
+    assert_eq!(answer.unwrap().0, StatusCode::OK);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn who_may_open_the_socket_file_needs_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}", folder.path().join("admin.sock").display());
+    let token = Token::named("0123456789abcdef").unwrap();
+    let door = Door::open_with(&address, Some(token)).await;
+    let answer = client::ask(&door.address, None, Method::GET, "/metrics").await;
+    assert_eq!(answer.unwrap().0, StatusCode::OK);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_body_is_neither_read_nor_waited_for() {
+    let door = Door::on_loopback().await;
+    let host = door.socket_address();
+    for said in [
+        "Content-Length: 1000000000000",
+        "Transfer-Encoding: chunked",
+    ] {
+        let head = format!("POST /healthz HTTP/1.1\r\nHost: {host}\r\n{said}\r\n\r\n");
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The answer, and the end.
+        let mut answer = String::new();
+        let read = timeout(HEAD_TIMEOUT / 2, stream.read_to_string(&mut answer));
+        read.await.expect("an end").unwrap();
+        assert_eq!(status_line(&answer), "HTTP/1.1 405 Method Not Allowed");
+    }
+    door.close().await;
+}
+
+#[tokio::test]
+async fn a_head_has_its_limit() {
+    let door = Door::on_loopback().await;
+    let mut stream = TcpStream::connect(door.socket_address()).await.unwrap();
+    let long = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(HEAD_SIZE_MAX));
+    stream.write_all(long.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    // It may end in a reset, since there is more to read.
+    let _ = stream.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    door.close().await;
+}
+
+#[tokio::test]
 async fn closing_the_door_ends_idle_connections() {
     let door = Door::on_loopback().await;
     let mut idle = TcpStream::connect(door.socket_address()).await.unwrap();
@@ -384,7 +460,7 @@ async fn a_socket_file_is_its_owners_alone_and_goes_with_the_door() {
     let path = folder.path().join("admin.sock");
     let door = Door::open(&format!("unix:{}", path.display())).await;
     assert_eq!(mode(&path), 0o600);
-    let answer = client::ask(&door.address, Method::GET, "/healthz").await;
+    let answer = client::ask(&door.address, None, Method::GET, "/healthz").await;
     let (status, answer) = answer.unwrap();
     assert_eq!((status, &answer[..]), (StatusCode::OK, &b"ok\n"[..]));
     door.close().await;
@@ -417,7 +493,7 @@ async fn nobody_at_home_is_an_error_of_its_own() {
     let listener = bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.address();
     drop(listener);
-    let error = client::ask(&address, Method::GET, "/api/v1/status").await;
+    let error = client::ask(&address, None, Method::GET, "/api/v1/status").await;
     let error = error.unwrap_err();
     assert!(matches!(error, client::Error::Connect(_)), "{error:?}");
 }

@@ -110,7 +110,7 @@ pub async fn start_from(file: File) -> Result<Running, Error> {
 }
 
 async fn start_alone(source: Source) -> Result<Running, Error> {
-    let running = start_held(source, Inheritance::default()).await?;
+    let running = start_held(source, None, Inheritance::default()).await?;
     match running.open().await {
         Ok(()) => Ok(running),
         Err(error) => {
@@ -121,11 +121,15 @@ async fn start_alone(source: Source) -> Result<Running, Error> {
 }
 
 /// Starts with what another process leaves, where it leaves something. Nobody is let in before `open`.
-async fn start_held(source: Source, inheritance: Inheritance) -> Result<Running, Error> {
+async fn start_held(
+    source: Source,
+    token: Option<admin::Token>,
+    inheritance: Inheritance,
+) -> Result<Running, Error> {
     let (ready, started) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || control_side(source, inheritance, ready))
+        .spawn(move || control_side(source, token, inheritance, ready))
         .map_err(|error| Error::Bind(format!("no control thread can be started: {error}")))?;
     let (control, admin) = started
         .await
@@ -141,7 +145,12 @@ type Started = Result<(Control, Admin), Error>;
 
 /// The control side: admin address, health checks, names, changes. A runtime of its own, so that none of it delays
 /// a request.
-fn control_side(source: Source, inheritance: Inheritance, ready: oneshot::Sender<Started>) {
+fn control_side(
+    source: Source,
+    token: Option<admin::Token>,
+    inheritance: Inheritance,
+    ready: oneshot::Sender<Started>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -171,7 +180,7 @@ fn control_side(source: Source, inheritance: Inheritance, ready: oneshot::Sender
         let serve = async {
             // Where another process answers still, it alone knows.
             if view.opened().await {
-                admin::serve(bound, weak, closing.clone()).await;
+                admin::serve(bound, token, weak, closing.clone()).await;
             }
         };
         let run = async {

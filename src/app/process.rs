@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{Error, Running, Source, start_held};
+use crate::admin::Token;
 use crate::control::{Answer, Finished, Leaving, NotReplaced, Questions};
 use crate::handover::{
     self, Failed, Inheritance, Predecessor, Program, Sockets, Successor, Waiting,
@@ -23,6 +24,8 @@ pub(crate) struct Origin {
     pub(crate) manager: Manager,
     /// The process that is to be replaced by this one.
     pub(crate) predecessor: Option<Predecessor>,
+    /// What whoever comes to the admin address has to know.
+    pub(crate) token: Option<Token>,
     /// What replaces this process one day.
     pub(crate) replacement: Replacement,
 }
@@ -44,6 +47,7 @@ impl Origin {
             sockets: Sockets::default(),
             manager: Manager::none(),
             predecessor: None,
+            token: None,
             replacement: Replacement::Never,
         }
     }
@@ -121,14 +125,14 @@ impl Process {
                     sockets: origin.sockets,
                     ..Inheritance::default()
                 };
-                let running = start_held(source, inheritance).await?;
+                let running = start_held(source, origin.token, inheritance).await?;
                 running.open().await?;
                 manager.tell(News::Ready);
                 tell_status(&manager, &running);
                 running
             }
             // It tells the service manager when this process is the service.
-            Some(predecessor) => take_over(source, predecessor).await?,
+            Some(predecessor) => take_over(source, origin.token, predecessor).await?,
         };
         Ok(Self {
             questions: running.control.replaceable(),
@@ -273,9 +277,13 @@ fn tell_status(manager: &Manager, running: &Running) {
 }
 
 /// Starts the load balancer with what another process leaves, and serves when that one is about to stop.
-async fn take_over(source: Source, predecessor: Predecessor) -> Result<Running, Error> {
+async fn take_over(
+    source: Source,
+    token: Option<Token>,
+    predecessor: Predecessor,
+) -> Result<Running, Error> {
     let (left, mut predecessor) = predecessor.inheritance().await.map_err(lost)?;
-    let started = match start_held(source, left).await {
+    let started = match start_held(source, token, left).await {
         Ok(running) => open_in_turn(running, &mut predecessor).await,
         Err(error) => Err(error),
     };

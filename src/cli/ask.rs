@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::out;
-use crate::admin::client;
+use crate::admin::{self, Token, client};
 use crate::model::AdminAddress;
 
 /// What an instance answered.
@@ -26,7 +26,10 @@ pub(super) fn instance(
     method: Method,
     path: &str,
 ) -> io::Result<Option<Answer>> {
-    answer(admin, client::ask(admin, method, path))
+    match Token::of_environment() {
+        Ok(token) => answer(admin, client::ask(admin, token.as_ref(), method, path)),
+        Err(error) => Ok(not_asked(&error)),
+    }
 }
 
 /// As `instance`, for what takes longer.
@@ -36,7 +39,18 @@ pub(super) fn patiently(
     path: &str,
     limit: Duration,
 ) -> io::Result<Option<Answer>> {
-    answer(admin, client::ask_within(limit, admin, method, path))
+    match Token::of_environment() {
+        Ok(token) => {
+            let asked = client::ask_within(limit, admin, token.as_ref(), method, path);
+            answer(admin, asked)
+        }
+        Err(error) => Ok(not_asked(&error)),
+    }
+}
+
+fn not_asked(why: &admin::Unusable) -> Option<Answer> {
+    out::complain(why);
+    None
 }
 
 fn answer(

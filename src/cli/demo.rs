@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::{Exit, exit_of, out};
+use crate::admin::Token;
 use crate::app::{self, Origin, Source};
 use crate::confinement;
 use crate::demo;
@@ -13,6 +14,13 @@ use crate::telemetry::log;
 pub(super) fn run(admin: AdminAddress) -> Exit {
     // No thread may run yet.
     let confinement = confinement::enter();
+    let token = match Token::of_environment() {
+        Ok(token) => token,
+        Err(error) => {
+            out::complain(&error);
+            return Exit::Refused;
+        }
+    };
     log::start();
     confinement.log();
     let mut demo = match demo::prepare() {
@@ -25,7 +33,11 @@ pub(super) fn run(admin: AdminAddress) -> Exit {
     demo.config.admin = admin;
     let config = demo.config.clone();
     let source = Source::Program(Box::new(config));
-    exit_of(app::run(source, Origin::terminal(), |running| {
+    let origin = Origin {
+        token,
+        ..Origin::terminal()
+    };
+    exit_of(app::run(source, origin, |running| {
         let text = invitation(&demo.config, &running.listeners(), running.admin());
         // The demo serves whether anybody reads this or not.
         let _ = out::print(&text);

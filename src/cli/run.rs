@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Exit, config_file, exit_of, out};
+use crate::admin::{self, Token};
 use crate::app::{self, Origin, Replacement, Source};
 use crate::config::File;
 use crate::confinement::{self, Confinement};
@@ -17,7 +18,7 @@ pub(super) fn run(named: Option<PathBuf>) -> Exit {
         Ok(origin) => origin,
         Err(error) => {
             out::complain(&error);
-            return Exit::CouldNotBind;
+            return error.exit();
         }
     };
     let Some(file) = config_file(named) else {
@@ -36,6 +37,7 @@ fn origin(confinement: &Confinement) -> Result<Origin, Unusable> {
         sockets: systemd::sockets()?,
         predecessor: Predecessor::of_environment()?,
         replacement: program.map_or(Replacement::Unknown, Replacement::Program),
+        token: Token::of_environment()?,
         manager: systemd::Manager::of_environment(),
     })
 }
@@ -47,6 +49,17 @@ enum Unusable {
     Sockets(#[from] systemd::Error),
     #[error(transparent)]
     Predecessor(#[from] handover::Lost),
+    #[error(transparent)]
+    Token(#[from] admin::Unusable),
+}
+
+impl Unusable {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Sockets(_) | Self::Predecessor(_) => Exit::CouldNotBind,
+            Self::Token(_) => Exit::Refused,
+        }
+    }
 }
 
 /// Says where requests are taken, now that they are.

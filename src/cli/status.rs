@@ -260,7 +260,12 @@ mod tests {
         let address = bound.address();
         let closing = admin::Closing::default();
         let (control, _events) = Control::new(view);
-        let served = runtime.spawn(admin::serve(bound, control.downgrade(), closing.clone()));
+        let served = runtime.spawn(admin::serve(
+            bound,
+            None,
+            control.downgrade(),
+            closing.clone(),
+        ));
         let (text, status) = ask(&address).unwrap().unwrap();
         assert_eq!(status, expected);
         assert!(text.starts_with("{\"generation\":1,"));
