@@ -241,7 +241,7 @@ const HTTP_1_1: &[u8] = b"HTTP/1.1";
 const HTTP_2: &[u8] = b"HTTP/2";
 
 /// A header, its value as it stands behind the colon.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Field<'a> {
     name: &'a [u8],
     value: &'a [u8],

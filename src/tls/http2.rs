@@ -1,6 +1,7 @@
 //! The bytes of an HTTP/2 stream that its client has opened as a tunnel (RFC 8441). Takes no more from either side than
 //! flow control lets the other have.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,13 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const PIECE_MAX: usize = 16 * 1024;
 
 /// Both directions of one stream. Dropped before both have ended, it resets the stream.
-#[derive(Debug)]
 pub(crate) struct Http2Stream {
     incoming: RecvStream,
     /// What came and was not read yet; it counts against the client's window.
     unread: Bytes,
     outgoing: SendStream<Bytes>,
     is_shut: bool,
+}
+
+/// Nothing of what goes through it.
+impl fmt::Debug for Http2Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Http2Stream({:?})", self.outgoing.stream_id())
+    }
 }
 
 impl Http2Stream {

@@ -33,6 +33,7 @@ mod reload; // files that are read again, and what a change leaves alone
 mod scene; // targets, certificates and clients around a running load balancer
 mod stickiness; // clients that come back
 mod process; // the real binary as a process
+mod secrets; // what no log and no page shows
 mod systemd; // what a service manager gives and hears
 mod tls; // real handshakes
 mod upgrade; // another process takes over
