@@ -24,13 +24,13 @@ impl Frames {
             .await;
     }
 
-    async fn allow(&mut self, stream: u32, bytes: u32) {
+    pub(crate) async fn allow(&mut self, stream: u32, bytes: u32) {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
             .await;
     }
 
     /// The head of the next answer; nothing is refused before it.
-    async fn head_of_any(&mut self) -> RawFrame {
+    pub(crate) async fn head_of_any(&mut self) -> RawFrame {
         loop {
             let frame = self.next().await.expect("a frame before the end");
             assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY);

@@ -6,6 +6,7 @@ mod floods; // D
 mod framing; // S
 mod headers; // F
 mod routes; // P
+mod siege; // H, what it costs
 mod streams; // H
 mod tls; // T
 mod tunnels; // U
