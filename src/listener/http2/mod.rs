@@ -1,5 +1,29 @@
 //! HTTP/2 by the `h2` crate, every limit set by hand. Its streams meet the same `proxy::handle` as HTTP/1.1's requests,
 //! and all of a connection's are carried by one task.
+//!
+//! What a client may have us do and hold, for one connection. Above a limit a stream is reset, a request refused, or the
+//! connection ended with GOAWAY; whatever is held ends with the idle timeout. Nothing is left to h2's own defaults.
+//!
+//! | what | how much | above it |
+//! | --- | --- | --- |
+//! | streams at once | `STREAMS_MAX` | REFUSED_STREAM |
+//! | a request's headers | `HEADER_LIST_MAX` | 431 |
+//! | CONTINUATION frames of a block | 5, what h2 makes of `HEADER_LIST_MAX` and `FRAME_MAX` | ENHANCE_YOUR_CALM |
+//! | headers that are remembered | `HEADER_TABLE_MAX` | PROTOCOL_ERROR, where RFC 7541 has COMPRESSION_ERROR |
+//! | a frame | `FRAME_MAX` | FRAME_SIZE_ERROR |
+//! | bytes of bodies on their way up | `STREAM_WINDOW`, `CONNECTION_WINDOW` | FLOW_CONTROL_ERROR |
+//! | small pieces of them | `SMALL_PIECES_MAX` | ENHANCE_YOUR_CALM |
+//! | bytes of an answer on their way down | `SEND_BUFFER_MAX` with h2, and a piece of a target's with us | the target waits |
+//! | frames on their way down | `wire::GATHERED_MAX` | we read no more |
+//! | answers to PING and SETTINGS | one each, h2's own | we read no more |
+//! | streams reset before we saw them | `PENDING_RESETS_MAX` | ENHANCE_YOUR_CALM |
+//! | streams reset for a client's errors | `ERROR_RESETS_MAX` | ENHANCE_YOUR_CALM |
+//! | streams reset by us that are remembered | `REMEMBERED_RESETS_MAX`, `REMEMBERED_RESETS_FOR` | their late frames are errors |
+//! | time without a stream | the load balancer's idle timeout | GOAWAY |
+//! | the connection's life | `client_keep_alive` | GOAWAY with the next answer |
+//! | time after GOAWAY without a stream | `GOAWAY_GRACE` | the end |
+//!
+//! What this comes to in bytes is measured in `tests/it/hostile/siege.rs`.
 
 mod answer;
 mod blocks;
