@@ -262,11 +262,15 @@ impl Home {
         }
     }
 
-    /// Closes what is unfit or has been idle for `period`.
-    pub(crate) fn expire(&self, period: Duration, now: Instant) {
-        self.idle
-            .borrow_mut()
-            .retain(|idle| now < idle.since + period && idle.connection.is_fit());
+    /// Moves what is unfit or has been idle for `period` to `gone`, where it ends when that is dropped.
+    pub(crate) fn expire(&self, period: Duration, now: Instant, gone: &mut Vec<Rc<Connection>>) {
+        self.idle.borrow_mut().retain(|idle| {
+            let stays = now < idle.since + period && idle.connection.is_fit();
+            if !stays {
+                gone.push(Rc::clone(&idle.connection));
+            }
+            stays
+        });
     }
 }
 

@@ -479,7 +479,9 @@ async fn run(
         let command = tokio::select! {
             command = commands.recv() => command,
             _ = sweeps.tick() => {
-                upstream::sweep(current.load().idle_timeout, Instant::now());
+                let gone = upstream::sweep(current.load().idle_timeout, Instant::now());
+                // Ends with the worker, and with it what is still open.
+                tokio::task::spawn_local(gone.close());
                 doors.retain(|_, door| !door.is_deserted());
                 continue;
             }
