@@ -105,6 +105,14 @@ impl Bound {
         }
     }
 
+    /// A descriptor that is good for nothing but to be closed.
+    pub(super) fn spare(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Visitor> {
         match self {
             Self::Tcp(listener, _) => Ok(Visitor::Tcp(listener.accept().await?.0)),

@@ -14,12 +14,15 @@ pub(crate) use listener::{Bound, adopt, bind};
 pub(crate) use token::{Token, Unusable};
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use std::{io, iter};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -48,6 +51,9 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
 /// Pause after a failed accept: most likely there are no descriptors left, and asking at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Descriptors that are held for this address alone: when the process has no other, so many people are still let in.
+const SPARE_DESCRIPTORS: usize = 4;
 
 /// Closes the door from outside.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +91,12 @@ pub(crate) async fn serve(
     let stop = &closing.stop;
     let tasks = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Some((visitor, place)) = stop.run_until_cancelled(next(&listener, &places)).await {
+    let mut spare = Vec::with_capacity(SPARE_DESCRIPTORS);
+    loop {
+        let next = next(&listener, &places, &mut spare);
+        let Some((visitor, place)) = stop.run_until_cancelled(next).await else {
+            break;
+        };
         let (control, stop) = (control.clone(), stop.clone());
         match visitor {
             Visitor::Tcp(stream) => {
@@ -107,18 +118,42 @@ pub(crate) async fn serve(
 }
 
 /// The next connection, once there is a place for it.
-async fn next(listener: &Bound, places: &Arc<Semaphore>) -> (Visitor, OwnedSemaphorePermit) {
+async fn next(
+    listener: &Bound,
+    places: &Arc<Semaphore>,
+    spare: &mut Vec<OwnedFd>,
+) -> (Visitor, OwnedSemaphorePermit) {
     let place = Arc::clone(places).acquire_owned().await;
     let place = place.expect("the places are never closed");
     loop {
+        // As far as there are any: more come with the next visitor.
+        let spares = SPARE_DESCRIPTORS - spare.len();
+        spare.extend(
+            iter::repeat_with(|| listener.spare())
+                .take(spares)
+                .map_while(Result::ok),
+        );
         match listener.accept().await {
             Ok(visitor) => return (visitor, place),
+            Err(error) if is_out_of_descriptors(&error) && !spare.is_empty() => {
+                spare.pop();
+                if let Ok(visitor) = listener.accept().await {
+                    return (visitor, place);
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "the admin address cannot accept");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|none| number == Some(none.raw_os_error()))
 }
 
 /// One connection, from its first request to its end.
