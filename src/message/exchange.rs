@@ -44,6 +44,8 @@ pub(crate) struct Exchange {
     /// What the client was told; 460 if it left before.
     pub(crate) elb_status: Option<StatusCode>,
     pub(crate) target_status: Option<StatusCode>,
+    /// Why albedo answered for itself, or has answered nobody.
+    pub(crate) reason: Option<&'static str>,
     /// From the client, head included.
     pub(crate) received_bytes: u64,
     /// To the client, head included.
@@ -142,6 +144,7 @@ impl Exchange {
             finished: None,
             elb_status: None,
             target_status: None,
+            reason: None,
             received_bytes: 0,
             sent_bytes: 0,
             redirect_url: None,

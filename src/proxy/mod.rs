@@ -60,6 +60,7 @@ async fn answer(
 pub(crate) fn refuse(error: Error, answer: Answer, exchange: &mut Exchange) -> Response {
     let verdict = error.verdict();
     exchange.limit = error.limit();
+    exchange.reason = Some(verdict.reason);
     tracing::debug!(%error, reason = verdict.reason, blame = verdict.blame.as_str(), "answering for ourselves");
     let mut response = finish(error.into_response(answer, &worker::date()), exchange);
     if verdict.connection == ClientConnection::Close {
@@ -70,7 +71,9 @@ pub(crate) fn refuse(error: Error, answer: Answer, exchange: &mut Exchange) -> R
 
 /// Notes that the client left before its answer was whole.
 pub(crate) fn client_gone(exchange: &mut Exchange) {
-    exchange.elb_status = Some(Error::ClientClosed.verdict().status);
+    let verdict = Error::ClientClosed.verdict();
+    exchange.elb_status = Some(verdict.status);
+    exchange.reason = Some(verdict.reason);
 }
 
 fn finish(mut response: Response, exchange: &mut Exchange) -> Response {

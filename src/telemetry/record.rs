@@ -95,7 +95,8 @@ pub(crate) fn append_alb(
     line.push(b'\n');
 }
 
-/// Appends one JSON object with ALB's field names, ending in a line feed. What does not apply is null.
+/// Appends one JSON object with ALB's field names, ending in a line feed. What does not apply is null. `elb_reason` is
+/// albedo's own: ALB does not say why it answers with 502.
 pub(crate) fn append_json(
     line: &mut Vec<u8>,
     load_balancer: &LoadBalancerId,
@@ -142,6 +143,7 @@ pub(crate) fn append_json(
             .as_deref()
             .map(String::from_utf8_lossy),
         error_reason: exchange.error_reason,
+        elb_reason: exchange.reason,
         classification: classification(exchange),
         classification_reason: exchange.desync.reason().map(Reason::as_str),
         conn_trace_id: ascii(&connection),
@@ -180,6 +182,7 @@ struct Json<'a> {
     actions_executed: Option<&'static str>,
     redirect_url: Option<Cow<'a, str>>,
     error_reason: Option<&'static str>,
+    elb_reason: Option<&'static str>,
     classification: Option<&'static str>,
     classification_reason: Option<&'static str>,
     conn_trace_id: &'a str,
