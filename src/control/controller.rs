@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::access_logs::AccessLogs;
 use super::apply::Rejected;
+use super::certificates::Reminder;
 use super::cookie_keys::{self, CookieKeys};
 use super::finish::Ending;
-use super::reload::{Fixed, log_problem};
+use super::reload::Fixed;
 use super::retired::Retired;
 use super::status::LastReload;
 use super::{Event, Leaving, Readiness, Refused, Running, View};
@@ -40,6 +41,7 @@ pub(crate) struct Controller {
     pub(super) tls: HashMap<ListenerId, Settings>,
     /// Ticket keys of another process, for the first listeners that fit.
     pub(super) tickets: Vec<KnownTickets>,
+    pub(super) reminder: Reminder,
     pub(super) current: Arc<ArcSwap<Snapshot>>,
     pub(super) retired: Retired,
     pub(super) generation: Generation,
@@ -116,6 +118,7 @@ impl Controller {
             listeners,
             tls: HashMap::new(),
             tickets: known.tickets,
+            reminder: Reminder::new(Instant::now()),
             current,
             retired: Retired::default(),
             generation,
@@ -137,8 +140,7 @@ impl Controller {
         match controller.apply(config) {
             Ok(generation) => {
                 controller.reloads.started(Timestamp::now());
-                let doubts = controller.doubts(Timestamp::now()).into_iter();
-                doubts.for_each(|doubt| log_problem(&controller.placed(doubt)));
+                controller.tell_doubts(Timestamp::now());
                 tracing::info!(%generation, "configuration applied");
                 Ok((controller, view))
             }
@@ -199,6 +201,7 @@ impl Controller {
                     }
                     self.cookie_keys.look(Timestamp::now(), Instant::now());
                     self.rotate_ticket_keys(Timestamp::now());
+                    self.remind(Timestamp::now(), Instant::now());
                     if self.file.as_mut().is_some_and(File::has_changed) {
                         let (reply, _nobody) = oneshot::channel();
                         return Event::Reload(reply);
