@@ -102,6 +102,37 @@ fn every_dependency_is_justified_in_contributing_md() {
 }
 
 #[test]
+fn the_figures_of_security_md_are_those_of_the_sources() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let figures = rows.filter_map(|row| row.strip_suffix(" |")?.split_once("` | "));
+    let sources = sources();
+    let mut held = 0;
+    for (name, figure) in figures {
+        let mark = format!("const {name}: ");
+        let values: Vec<u64> = sources
+            .iter()
+            .flat_map(|(_, text)| text.split(&mark).skip(1).map(product))
+            .collect();
+        assert_eq!(values, [figure.parse().unwrap()], "{name}");
+        held += 1;
+    }
+    assert_eq!(held, 12);
+}
+
+/// The value of a constant from behind its name: a product of numbers.
+fn product(definition: &str) -> u64 {
+    let (_, value) = definition.split_once(" = ").unwrap();
+    let (value, _) = value.split_once(';').unwrap();
+    let factors = value
+        .split('*')
+        .map(|factor| factor.trim().replace('_', ""));
+    factors
+        .map(|factor| factor.parse::<u64>().unwrap())
+        .product()
+}
+
+#[test]
 fn the_law_sees_through_groups_and_not_into_tests() {
     let source = "use crate::{model, rule::{self, Rule}};\nlet a = crate::tls::load(); // crate::app\n\
         #[cfg(test)]\nmod tests {\n    use super::*;\n    use crate::proxy;\n}\n";

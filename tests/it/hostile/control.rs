@@ -18,6 +18,7 @@ async fn c1_the_admin_address_and_other_sites() {
         "Host: evil.example".to_owned(),
         format!("Host: evil.example:{}", admin.port()),
         format!("Host: {admin}\r\nOrigin: null"),
+        format!("Host: {admin}\r\nSec-Fetch-Site: cross-site"),
     ] {
         let mut door = Conversation::to(*admin).await;
         let request =

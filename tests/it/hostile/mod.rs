@@ -5,6 +5,7 @@ mod control; // C
 mod floods; // D
 mod framing; // S
 mod headers; // F
+mod price; // what a byte may cost
 mod routes; // P
 mod siege; // H, what it costs
 mod streams; // H
