@@ -9,6 +9,7 @@
 //! | streams at once | `STREAMS_MAX` | REFUSED_STREAM |
 //! | a request's headers | `HEADER_LIST_MAX` | 431 |
 //! | CONTINUATION frames of a block | 5, what h2 makes of `HEADER_LIST_MAX` and `FRAME_MAX` | ENHANCE_YOUR_CALM |
+//! | time for a block of headers | `header_timeout` | GOAWAY and the end |
 //! | headers that are remembered | `HEADER_TABLE_MAX` | PROTOCOL_ERROR, where RFC 7541 has COMPRESSION_ERROR |
 //! | a frame | `FRAME_MAX` | FRAME_SIZE_ERROR |
 //! | bytes of bodies on their way up | `STREAM_WINDOW`, `CONNECTION_WINDOW` | FLOW_CONTROL_ERROR |
