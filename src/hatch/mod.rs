@@ -7,6 +7,7 @@ mod http2;
 pub use hallway::{Arrived, Cookies, Hallway, arrive, pass_response};
 pub use http2::Http2Server;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,13 @@ use crate::config;
 use crate::control::Controller;
 use crate::handover::Inheritance;
 use crate::headers::{Headers, Name, Names};
+use crate::http1::desync;
 use crate::http1::{
     self, Completeness, Malformed, Persistence, parse_request, parse_response, read_body,
 };
 use crate::message::cookie;
+use crate::model::ProxyProtocolVersion;
+use crate::proxy_protocol::{self, Carried};
 use crate::rule::{Backslash, Case, Pattern};
 use crate::target::stickiness::{self, KeyRing, Opened, Pair, Stays};
 
@@ -112,6 +116,49 @@ pub fn read_response_by(
 pub fn read_chunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (body, used, completeness) = read_body(http1::Framing::Chunked, bytes, usize::MAX).ok()?;
     (completeness == Completeness::Whole).then_some((body, used))
+}
+
+/// What our desync mitigation says of a request that the reader takes, class and reason, and the bytes of its head. Of
+/// other bytes it says something, too.
+pub fn judge_request(bytes: &[u8]) -> Option<(&[u8], &'static str, &'static str)> {
+    let Ok(Some((head, length))) = parse_request(bytes) else {
+        let _ = desync::of_bytes(bytes);
+        return None;
+    };
+    let read = &bytes[..length];
+    let reason = head.verdict.reason();
+    Some((
+        // The reader forgives an empty line before a head.
+        read.strip_prefix(b"\r\n").unwrap_or(read),
+        head.verdict.class().as_str(),
+        reason.map_or("Compliant", desync::Reason::as_str),
+    ))
+}
+
+/// A client, and where it connected to.
+pub type Named = Option<(SocketAddr, SocketAddr)>;
+
+/// Reads a PROXY header: whom it names, and how many bytes it takes; `None` while it is not whole.
+#[expect(clippy::result_unit_err, reason = "there is one way to be wrong")]
+pub fn read_proxy_header(bytes: &[u8]) -> Result<Option<(Named, usize)>, ()> {
+    let read = proxy_protocol::read(bytes).map_err(drop)?;
+    Ok(read.map(|(carried, length)| match carried {
+        Carried::Own => (None, length),
+        Carried::For {
+            source,
+            destination,
+        } => (Some((source, destination)), length),
+    }))
+}
+
+/// Writes PROXY headers of both versions.
+pub fn write_proxy_headers(named: Named) -> [Vec<u8>; 2] {
+    let carried = named.map_or(Carried::Own, |(source, destination)| Carried::For {
+        source,
+        destination,
+    });
+    [ProxyProtocolVersion::V1, ProxyProtocolVersion::V2]
+        .map(|version| proxy_protocol::write(version, carried))
 }
 
 /// Whether a path pattern fits.
