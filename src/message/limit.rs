@@ -23,11 +23,13 @@ pub(crate) enum Limit {
     BodyTimeout,
     /// Bytes of a body in a second, the lowest number.
     BodyRate,
+    /// What an HTTP/2 connection may do with its streams, resets above all.
+    Streams,
 }
 
 impl Limit {
     /// In the order in which they are declared.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::Handshakes,
@@ -38,6 +40,7 @@ impl Limit {
         Self::RequestsPerClient,
         Self::BodyTimeout,
         Self::BodyRate,
+        Self::Streams,
     ];
 
     /// For metric labels; where there is a setting, its name.
@@ -53,6 +56,7 @@ impl Limit {
             Self::RequestsPerClient => "requests_per_client",
             Self::BodyTimeout => "body_timeout",
             Self::BodyRate => "body_rate",
+            Self::Streams => "streams",
         }
     }
 }
@@ -65,6 +69,15 @@ mod tests {
     fn every_limit_stands_at_its_place() {
         for (index, limit) in Limit::ALL.into_iter().enumerate() {
             assert_eq!(limit as usize, index);
+        }
+    }
+
+    #[test]
+    fn every_limit_is_explained_to_operators() {
+        let page = include_str!("../../config/limits.md");
+        for limit in Limit::ALL {
+            let name = limit.as_str();
+            assert!(page.contains(&format!("`{name}`")), "{name}");
         }
     }
 }

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http2::{
-    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Scene, frame, minimal,
+    CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, Scene, frame,
+    minimal,
 };
 use crate::scene::{
     Authority, Content, Conversation, config, group, http2, https, soon, start, until,
@@ -520,4 +521,37 @@ async fn pings_do_not_keep_a_connection_in_use() {
         };
     }
     frames.end().await;
+}
+
+#[tokio::test]
+async fn who_resets_streams_faster_than_they_begin_is_told_to_calm_down_and_counted() {
+    let target = crate::http2::echo().await;
+    let authority = Authority::new();
+    let certificate = authority.sign(&["web.example"]);
+    let config = config(
+        [https("web", &[&certificate])],
+        [group("web", &[target.address])],
+    );
+    let running = start(config).await;
+    let mut frames = Frames::open(running.listeners()[0], &authority).await;
+    for turn in 0..100_000_u32 {
+        let stream = 2 * turn + 1;
+        let reset = 8_u32.to_be_bytes();
+        if frames.try_head(stream, END_STREAM).await.is_err()
+            || frames
+                .try_send(RST_STREAM, 0, stream, &reset)
+                .await
+                .is_err()
+        {
+            break;
+        }
+    }
+    frames.end().await;
+    soon("it is counted", async {
+        while !crate::reload::metrics(&running)
+            .await
+            .contains("limit=\"streams\"} 1")
+        {}
+    })
+    .await;
 }

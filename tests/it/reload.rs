@@ -573,7 +573,7 @@ async fn a_refused_change_leaves_no_file_and_no_series_behind() {
 }
 
 /// What the admin address tells to Prometheus.
-async fn metrics(running: &Running) -> String {
+pub(crate) async fn metrics(running: &Running) -> String {
     let AdminAddress::Tcp(address) = running.admin() else {
         panic!("not on TCP")
     };

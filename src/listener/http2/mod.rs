@@ -119,6 +119,10 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
             },
         )
         .await;
+    if usage.is_flooding.get() {
+        let listener = front.listener();
+        listener.ledger.metrics.count_limit(Limit::Streams);
+    }
     if let Some(Ended::ByClient) = ended {
         return;
     }
@@ -267,6 +271,12 @@ where
                 Stage::Open(connection) => {
                     // Nothing is lost where this future is dropped.
                     let accepted = ready!(pin!(connection.accept()).poll(cx));
+                    if let Some(Err(error)) = &accepted
+                        && error.reason() == Some(Reason::ENHANCE_YOUR_CALM)
+                        && error.is_library()
+                    {
+                        self.usage.is_flooding.set(true);
+                    }
                     return Poll::Ready(accepted.and_then(Result::ok));
                 }
                 Stage::Greeting(handshake) => {
@@ -316,6 +326,8 @@ struct Usage {
     active: Cell<usize>,
     /// Whether there has been any stream.
     is_used: Cell<bool>,
+    /// Whether its client did more than it may, and it ended for that.
+    is_flooding: Cell<bool>,
     /// When a stream ended last.
     last: Cell<Instant>,
 }
@@ -325,6 +337,7 @@ impl Usage {
         Self {
             active: Cell::new(0),
             is_used: Cell::new(false),
+            is_flooding: Cell::new(false),
             last: Cell::new(worker::now()),
         }
     }
