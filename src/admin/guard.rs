@@ -37,7 +37,14 @@ pub(super) enum Refusal {
 pub(super) fn check<B>(request: &Request<B>, entrance: &Entrance) -> Result<(), Refusal> {
     match entrance {
         Entrance::SocketFile => Ok(()),
-        Entrance::Network(_) => check_page(request),
+        Entrance::Network(token) => {
+            check_page(request)?;
+            // Who knows the token is no page that had a name point here, and may call the address by any name.
+            match token {
+                Some(token) if token.opens_for(request) => Ok(()),
+                _ => check_host(request),
+            }
+        }
     }
 }
 
@@ -56,6 +63,18 @@ fn check_page<B>(request: &Request<B>) -> Result<(), Refusal> {
     if !headers.get_all(SEC_FETCH_SITE).iter().all(ours) {
         return Err(Refusal::ForeignOrigin);
     }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return Ok(());
+    };
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    match origin.as_bytes().strip_prefix(b"http://") == host {
+        true => Ok(()),
+        false => Err(Refusal::ForeignOrigin),
+    }
+}
+
+fn check_host<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let headers = request.headers();
     if headers.get(HOST).is_none() && request.version() == Version::HTTP_10 {
         // Browsers always send Host; the simplest of health checks do not.
         return Ok(());
@@ -66,11 +85,7 @@ fn check_page<B>(request: &Request<B>) -> Result<(), Refusal> {
     if !is_ours(asked.host()) || !is_ours(host.host()) {
         return Err(Refusal::ForeignHost);
     }
-    match headers.get(ORIGIN).map(|origin| origin.as_bytes()) {
-        None => Ok(()),
-        Some(origin) if origin.strip_prefix(b"http://") == Some(host.as_str().as_bytes()) => Ok(()),
-        Some(_) => Err(Refusal::ForeignOrigin),
-    }
+    Ok(())
 }
 
 /// An address cannot be made to point elsewhere, and `localhost` is nobody's.

@@ -111,7 +111,8 @@ pub(crate) async fn serve(
     if closing.passed_on.get().is_some() {
         listener.leave_file();
     }
-    drop(listener);
+    // With the spare descriptors, which are the listener's too: who comes now is refused.
+    drop((listener, spare));
     closing.closed.cancel();
     tasks.close();
     tasks.wait().await;

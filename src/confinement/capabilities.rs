@@ -34,9 +34,11 @@ impl fmt::Display for Kept {
 pub(super) fn drop_most() -> io::Result<Kept> {
     let held = capabilities(None)?;
     let kept = held.permitted & NEEDED;
-    if held.effective.contains(CapabilitySet::SETPCAP) {
-        bound_by(kept)?;
-    }
+    // First, as it needs one of those that go; they go even where a sandbox forbids this.
+    let bounded = match held.effective.contains(CapabilitySet::SETPCAP) {
+        true => bound_by(kept),
+        false => Ok(()),
+    };
     let sets = CapabilitySets {
         effective: kept,
         permitted: kept,
@@ -46,6 +48,7 @@ pub(super) fn drop_most() -> io::Result<Kept> {
     if held != sets {
         set_capabilities(None, sets)?;
     }
+    bounded?;
     if kept.is_empty() {
         return Ok(Kept::Nothing);
     }

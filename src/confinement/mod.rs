@@ -59,9 +59,9 @@ pub(crate) fn enter() -> Confinement {
     Confinement::On {
         capabilities,
         new_privileges,
-        neighbours: match found(neighbours::MARK) {
-            true => Ok(Distance::Whole),
-            false => neighbours::keep_away(),
+        neighbours: match Distance::inherited(found) {
+            Some(distance) => Ok(distance),
+            None => neighbours::keep_away(),
         },
         system_calls: match is(FULL) {
             true => system_calls::deny(found),
@@ -83,8 +83,12 @@ impl Confinement {
             } => (neighbours, system_calls),
         };
         let mut marks = Vec::new();
-        if let Ok(Distance::Whole) = neighbours {
-            marks.push(neighbours::MARK.to_owned());
+        if let Some(mark) = neighbours
+            .as_ref()
+            .ok()
+            .and_then(|distance| distance.mark())
+        {
+            marks.push(mark.to_owned());
         }
         if let Ok(Calls::Denied(denied)) = system_calls {
             marks.push(denied.mark());
@@ -204,9 +208,15 @@ mod tests {
         let marks = |confinement: Confinement| confinement.variable().map(|(_, marks)| marks);
         assert_eq!(marks(Confinement::Off), None);
         let free = confinement(Ok(Kept::LowPorts), Calls::Free);
-        assert_eq!(marks(free).unwrap(), neighbours::MARK);
+        let whole = Distance::Whole.mark().unwrap();
+        assert_eq!(marks(free).unwrap(), whole);
         let denied = system_calls::denied().unwrap();
         let full = marks(confinement(Ok(Kept::LowPorts), Calls::Denied(denied))).unwrap();
-        assert_eq!(full, format!("{} {}", neighbours::MARK, denied.mark()));
+        assert_eq!(full, format!("{whole} {}", denied.mark()));
+        for distance in [Distance::Whole, Distance::InPart] {
+            let mark = distance.mark().unwrap();
+            assert_eq!(Distance::inherited(|word| word == mark), Some(distance));
+        }
+        assert_eq!(Distance::inherited(|_| false), None);
     }
 }

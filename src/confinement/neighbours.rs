@@ -1,6 +1,7 @@
 //! Other processes, mounts and devices, which are put out of reach by Landlock. Never takes files away: where the next
 //! configuration has its logs and keys, and where the next binary lies, nobody knows yet, and nothing of this can be taken
-//! back. Costs no request anything: the kernel asks only where such a thing is tried.
+//! back. (Any rules at all forbid to rename a file from one folder into another, which nobody here does.) Costs no request
+//! anything: the kernel asks only where such a thing is tried.
 
 use std::fmt;
 
@@ -8,7 +9,9 @@ use landlock::{AccessFs, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scop
 
 /// Tells the next process that it finds these rules; other rules get another number. Not more than 16 layers of rules can
 /// lie on each other.
-pub(super) const MARK: &str = "neighbours-1";
+const WHOLE: &str = "neighbours-1";
+/// The same, of a kernel that knows a part of them.
+const PART: &str = "neighbours-1-part";
 
 /// How much of it the kernel knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,24 @@ pub(crate) enum Distance {
     InPart,
     /// Linux before 5.13, or one that was built or started without.
     None,
+}
+
+impl Distance {
+    /// What the next process is told, if it is to lay no rules over these.
+    pub(super) fn mark(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => Some(WHOLE),
+            Self::InPart => Some(PART),
+            Self::None => None,
+        }
+    }
+
+    /// What a process before this one has said.
+    pub(super) fn inherited(found: impl Fn(&str) -> bool) -> Option<Self> {
+        let kept = [Self::Whole, Self::InPart];
+        kept.into_iter()
+            .find(|distance| distance.mark().is_some_and(&found))
+    }
 }
 
 impl fmt::Display for Distance {

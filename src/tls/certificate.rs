@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,7 +213,7 @@ fn issued(issuer: &x509::Certificate<'_>, certificate: &x509::Certificate<'_>) -
     let Some((key_algorithm, key)) = x509::split_public_key(issuer.public_key) else {
         return true;
     };
-    if matches!(issuer.key(), Some((KeyKind::Rsa, bits)) if bits < RSA_VERIFIED_BITS) {
+    if matches!(issuer.key(), Some((KeyKind::Rsa, bits)) if !RSA_VERIFIED_BITS.contains(&bits)) {
         return true;
     }
     let signature = &certificate.signature;
@@ -344,8 +345,8 @@ fn self_signed_at(names: &[&str], now: Timestamp) -> Result<(String, String), Er
 /// Most bytes of a PEM file. A system's whole trust store has a quarter of a megabyte; a device file has no end.
 const PEM_SIZE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Shorter RSA keys verify nothing here.
-const RSA_VERIFIED_BITS: usize = 2048;
+/// Shorter and longer RSA keys verify nothing here.
+const RSA_VERIFIED_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// A self-signed certificate is made anew at each start, so it need not outlive the longest demonstration.
 const SELF_SIGNED_LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);

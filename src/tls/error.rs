@@ -80,7 +80,7 @@ pub(crate) enum Error {
     SeveralKeys { file: String, count: usize },
 
     #[error(
-        "{file}: the private key is damaged or of an unknown kind; use RSA of 2048 to 8192 bits or ECDSA on P-256, P-384 or P-521"
+        "{file}: the private key is damaged or of an unknown kind; use RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519"
     )]
     UnusableKey { file: String },
 

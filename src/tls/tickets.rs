@@ -76,9 +76,9 @@ impl Tickets {
 
     /// With the keys of another process; `None` where there are none of use.
     pub(super) fn inherited(keys: &[TicketKey], scope: Fingerprint) -> Option<Self> {
-        let mut keys: Vec<Key> = keys.iter().filter_map(|key| key.clone().ready()).collect();
-        keys.sort_by_key(|key| std::cmp::Reverse(key.kept.made));
-        let mut keys = keys.into_iter().map(Arc::new);
+        // In their order, the newest first: a clock that was put back makes times of no use for that.
+        let ready = keys.iter().filter_map(|key| key.clone().ready());
+        let mut keys = ready.map(Arc::new);
         let keys = Keys {
             newest: keys.next()?,
             previous: keys.next(),
