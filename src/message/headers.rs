@@ -122,8 +122,9 @@ pub(crate) fn toward_client(headers: &mut Headers, date: &[u8]) {
     }
 }
 
-/// Names for this hop alone (RFC 9110 §7.6.1) or for a proxy (§11.7), and names by which only the load balancer may
-/// speak. ALB itself answers `Expect`, and drops trailers with their announcement.
+/// Names for this hop alone (RFC 9110 §7.6.1), and names by which only the load balancer may speak. ALB itself answers
+/// `Expect`, and drops trailers with their announcement. Proxy-Authorization is for whoever asked for it (§11.7.2), and
+/// that was not us.
 fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) -> InvalidNames {
     const LEAVING: Names = Names::of(&[
         Name::KeepAlive,
@@ -135,7 +136,6 @@ fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) -> InvalidN
         Name::Expect,
         Name::ProxyConnection,
         Name::ProxyAuthenticate,
-        Name::ProxyAuthorization,
     ]);
     remove_nominated(headers);
     headers.remove_all(LEAVING);

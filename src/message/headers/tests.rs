@@ -125,7 +125,11 @@ fn hop_by_hop_headers_end_here() {
     ];
     assert_eq!(
         seen(&sent, &policy()),
-        ["content-length: 0", "via: 1.1 front"]
+        [
+            "content-length: 0",
+            "proxy-authorization: Basic eA==",
+            "via: 1.1 front"
+        ]
     );
 }
 
