@@ -14,6 +14,7 @@ mod access_log; // what is written down of a request
 mod headers; // what a hop does to headers
 mod limits; // what one client, and all of them, may take
 mod proxy_protocol; // whose connection another load balancer brings, and how targets are told
+mod faults; // targets that fail, each in another way
 mod retry; // what is sent twice, and what never is
 mod timeouts; // what happens when somebody falls silent
 mod websocket; // upgrades, and what goes through them

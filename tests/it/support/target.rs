@@ -81,6 +81,11 @@ impl Served {
         self.0.rest().await.escape_ascii().to_string()
     }
 
+    /// Says that nothing more will be sent, and reads on.
+    pub(crate) async fn half_close(&mut self) {
+        self.0.half_close().await;
+    }
+
     /// Ends with a reset.
     pub(crate) fn reset(self) {
         self.0.reset();
