@@ -134,7 +134,7 @@ target_groups:
             return [json.loads(line) for line in lines if path in line][-1:]
 
         programs.wait_for(record, 5)
-        return (record() or [{}])[0].get("error_reason")
+        return (record() or [{}])[0].get("elb_reason")
 
 
 class Asking(threading.Thread):
