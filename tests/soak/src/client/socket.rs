@@ -162,17 +162,15 @@ async fn talk(
                         frames::BINARY if payload == word(id, heard) => heard += 1,
                         frames::CLOSE => {
                             let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-                            if is_over {
-                                scene.ledger.note("words in WebSockets", heard);
-                                return match (code, heard == said) {
-                                    (Some(1000), true) => End::Whole(target),
-                                    _ => End::Wrong(format!("{heard} of {said} words came back, Close {code:?}")),
-                                };
+                            scene.ledger.note("words in WebSockets", heard);
+                            if !is_over {
+                                let _gone = pipe.send(frames::encode(From::Client, frames::CLOSE, &payload)).await;
                             }
-                            let _gone = pipe.send(frames::encode(From::Client, frames::CLOSE, &payload)).await;
                             return match code {
+                                // Also while our own Close was on its way.
                                 Some(frames::SERVICE_RESTART) => End::Told,
-                                _ => End::Wrong(format!("Close {code:?}")),
+                                Some(1000) if is_over && heard == said => End::Whole(target),
+                                _ => End::Wrong(format!("{heard} of {said} words came back, Close {code:?}")),
                             };
                         }
                         _ => return End::Wrong(format!("word {heard} came back as {payload:?}")),
