@@ -270,7 +270,8 @@ def returns(checks, fleet):
 
 def answers_are_lost(checks, fleet):
     """Requests reach the host and are executed; its answers are lost."""
-    ask("POST", "/lone/before", b"x")
+    for _ in range(6):  # Connections to be kept, by which requests come through.
+        ask("POST", "/lone/before", b"x")
     fleet.network.loses("one", [("output", "policy drop;")])
     answer, took = Asking("POST", "/lone/order", b"once").end()
     executed = fleet.requests("one", "/lone/order")

@@ -226,9 +226,6 @@ impl History {
             }
             End::Whole(_) => Verdict::Whole,
             End::Left | End::Behind => Verdict::Expected,
-            End::Unanswered if events.is_upgraded(story.began, ended) && story.kind.is_h2() => {
-                Verdict::Explained("upgrade, a stream that was not taken")
-            }
             End::Told if events.is_upgraded(story.began, ended) => {
                 Verdict::Explained("upgrade, a WebSocket that was told to come back")
             }

@@ -71,12 +71,6 @@ impl Way {
     }
 }
 
-impl Kind {
-    pub(crate) fn is_h2(self) -> bool {
-        self.way == Way::Http2
-    }
-}
-
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} by {}", self.what.name(), self.way.name())
@@ -107,7 +101,7 @@ pub(crate) enum End {
     Wrong(String),
     /// The connection ended before a byte of the answer.
     Unanswered,
-    /// The same behind an answer that said that the connection ends.
+    /// Not looked at, on a connection that was told before that it ends.
     Behind,
     /// A WebSocket that was told to come back.
     Told,
@@ -240,7 +234,7 @@ impl Ledger {
         sums.repeated += u64::from(story.executions.len() > 1);
         let ends = match &verdict {
             Verdict::Whole => "whole",
-            Verdict::Expected => "the client left",
+            Verdict::Expected => "not asked to the end",
             Verdict::Explained(_) => "explained by a fault",
             Verdict::Violation(_) => "lost",
         };

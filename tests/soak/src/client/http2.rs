@@ -104,7 +104,7 @@ async fn exchange(scene: &Scene, sender: &mut SendRequest<Bytes>, ask: &Ask, id:
     let request = request.body(()).expect("a request");
     let (answer, stream) = match sender.send_request(request, !ask.has_body()) {
         Ok(sent) => sent,
-        Err(error) => return ended(&error),
+        Err(error) => return not_sent(&error),
     };
     let answer = if ask.has_body() {
         upload(answer, stream, ask, id).await
@@ -173,6 +173,15 @@ async fn read(scene: &Scene, answer: Response<RecvStream>, ask: &Ask, id: Id) ->
         Ok(target) => whole(scene, target, inspection),
         Err(end) => end,
     }
+}
+
+/// What it means that a request was not even sent: between the moment when the connection was ready and this one it was
+/// told that it ends.
+pub(super) fn not_sent(error: &h2::Error) -> End {
+    if error.is_go_away() || error.is_io() {
+        return End::Behind;
+    }
+    End::Broken(error.to_string())
 }
 
 /// What the end of a stream without an answer means.

@@ -123,7 +123,7 @@ async fn ask_http2(
         .body(())
         .expect("a request");
     let sent = sender.send_request(request, false);
-    let (answer, stream) = sent.map_err(|error| http2::ended(&error))?;
+    let (answer, stream) = sent.map_err(|error| http2::not_sent(&error))?;
     let answer = answer.await.map_err(|error| http2::ended(&error))?;
     let (head, body) = answer.into_parts();
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
