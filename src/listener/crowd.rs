@@ -382,7 +382,7 @@ mod tests {
         let known = visit
             .0
             .get()
-            .map_or(address("192.0.2.1"), |known| known.address);
+            .map_or_else(|| address("192.0.2.1"), |known| known.address);
         visit.may_ask(crowd, known, limits, now)
     }
 
