@@ -139,6 +139,33 @@ async fn d3_headers_of_a_hostile_target() {
 }
 
 #[tokio::test]
+async fn d3_heads_of_targets_have_an_end() {
+    for lines in [
+        "X: y\r\n".repeat(257),
+        format!("X: {}\r\n", "y".repeat(17 * 1024)),
+        format!("X: {}\r\n", "y".repeat(1000)).repeat(33),
+    ] {
+        let target = Target::playing(move |_, mut client: Conversation| {
+            let lines = lines.clone();
+            async move {
+                client.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n").await;
+                // Some go on for ever.
+                while client.write(lines.as_bytes()).await.is_ok() {}
+                None
+            }
+        })
+        .await;
+        let fort = Fort::with(target, |_| {}).await;
+        for mut client in fort.doors().await {
+            let (head, _) = client.ask(FINE).await;
+            assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+        }
+        assert_eq!(fort.http2().await.get("/fine").await.0, 502);
+        until("the target is left", || fort.target.open() == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn d4_silence_before_and_in_a_handshake() {
     let fort = Fort::with(echo().await, |config| {
         config.limits.handshake_timeout = Duration::from_millis(500);

@@ -314,6 +314,102 @@ async fn s11_expectations() {
     }
 }
 
+/// A target that gives each request this answer, byte for byte, and stays or goes.
+async fn saying(answer: String, stays: bool) -> Target {
+    Target::playing(move |_, mut client: Conversation| {
+        let answer = answer.clone();
+        async move {
+            client.write(answer.as_bytes()).await.ok()?;
+            stays.then_some(client)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn s12_nobody_gets_anothers_answer_whichever_way_it_comes() {
+    let evil = ok("evil");
+    for (answer, status) in [
+        (format!("{}{evil}", ok("hi")), 200),
+        (format!("HTTP/1.1 204 No Content\r\n\r\n{evil}"), 204),
+        (
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{evil}"),
+            200,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx".to_owned(),
+            502,
+        ),
+    ] {
+        let fort = Fort::with(saying(answer.clone(), true).await, |_| {}).await;
+        let client = fort.http2().await;
+        for _ in 0..3 {
+            for mut client in fort.doors().await {
+                client.say(super::FINE).await;
+                let head = client.head().await.unwrap();
+                let line = format!("HTTP/1.1 {status} ");
+                assert!(head.starts_with(&line), "{answer:?}: {head}");
+            }
+            let (seen, body) = client.get("/fine").await;
+            assert_eq!(seen, status, "{answer:?}");
+            assert!(!body.contains("evil"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn s12_interim_answers_without_end() {
+    let target = Target::playing(async |_, mut client: Conversation| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100);
+        while client.write(hints.as_bytes()).await.is_ok() {}
+        None
+    })
+    .await;
+    let fort = Fort::with(target, |_| {}).await;
+    for mut client in fort.doors().await {
+        let (head, _) = client.ask(super::FINE).await;
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    }
+    assert_eq!(fort.http2().await.get("/fine").await.0, 502);
+    until("the target is left", || fort.target.open() == 0).await;
+}
+
+#[tokio::test]
+async fn s12_lengths_that_lie() {
+    // Less than it promised: whoever reads it sees that it is not whole.
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nshort",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+    ] {
+        let fort = Fort::with(saying(answer.to_owned(), false).await, |_| {}).await;
+        for mut client in fort.doors().await {
+            client.say(super::FINE).await;
+            let heard = client.end().await;
+            assert!(heard.starts_with("HTTP/1.1 200 "), "{answer:?}: {heard}");
+            assert!(!heard.contains("\r\n0\r\n\r\n"), "{answer:?}: {heard}");
+            assert_eq!(heard.matches("HTTP/1.1 ").count(), 1, "{heard}");
+        }
+        let client = fort.http2().await;
+        let asked = crate::scene::request("GET", "/fine", crate::scene::Content::none());
+        // The reset may overtake the head.
+        if let Ok(response) = client.send_request(asked).await {
+            let body = crate::scene::read(response.into_body()).await;
+            assert!(body.is_err(), "{answer:?}");
+        }
+    }
+    // More than it promised: what is more is nobody's.
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi, and more";
+    let fort = Fort::with(saying(answer.to_owned(), false).await, |_| {}).await;
+    for mut client in fort.doors().await {
+        assert_eq!(client.ask(super::FINE).await.1, "hi");
+    }
+    assert_eq!(
+        fort.http2().await.get("/fine").await,
+        (200, "hi".to_owned())
+    );
+}
+
 #[tokio::test]
 async fn s12_targets_that_say_too_much() {
     let target = crate::support::Target::start().await;

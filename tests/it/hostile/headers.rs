@@ -230,3 +230,29 @@ async fn f6_a_line_of_the_log_is_one_request() {
         assert!(line.starts_with("http"), "{line}");
     }
 }
+
+#[tokio::test]
+async fn f7_credentials_go_to_the_target_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let fort = Fort::with(echo().await, |config| {
+        config.target_groups[0].health_check.interval = std::time::Duration::from_millis(20);
+        let (sink, format) = (AccessLogSink::File(file.clone()), AccessLogFormat::Json);
+        config.load_balancer.access_log = Some(AccessLog { sink, format });
+    })
+    .await;
+    let lines = "Authorization: Basic hidden\r\nCookie: session=hidden";
+    for seen in fort.passes(&get(lines)).await {
+        assert!(seen.contains("Authorization: Basic hidden") && seen.contains("session=hidden"));
+    }
+    let asked = fort.target.probes();
+    until("the target is asked for its health", || {
+        fort.target.probes() > asked + 1
+    })
+    .await;
+    let probes = fort.target.seen.probes.lock().unwrap().join("\n");
+    assert!(!probes.contains("hidden"), "{probes}");
+    let log = || std::fs::read_to_string(&file).unwrap_or_default();
+    until("both are written down", || log().lines().count() >= 2).await;
+    assert!(!log().contains("hidden"));
+}

@@ -2,6 +2,7 @@
 //! hold asserted, over HTTP/1.1 in clear and under TLS, and over HTTP/2 where it fits.
 
 mod control; // C
+mod costs; // D: what they cost
 mod floods; // D
 mod framing; // S
 mod headers; // F

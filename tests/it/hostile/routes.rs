@@ -125,3 +125,35 @@ async fn p4_forms_of_a_host() {
         .await;
     fort.refuses(400, "GET / HTTP/1.1\r\n\r\n").await;
 }
+
+#[tokio::test]
+async fn c8_patterns_and_templates_that_grow() {
+    let rules = "{ priority: 1, conditions: [ { path_pattern: [ \"/*a*a*a*a*b\" ] } ], actions: [ { fixed_response: { status_code: 200 } } ] }, \
+                 { priority: 2, conditions: [ { path_pattern: [ /grow/* ] } ], actions: [ { redirect: { path: \"/#{path}/#{path}/#{path}\", query: \"#{query}&#{query}\", status_code: HTTP_302 } } ] }";
+    let balancer = LoadBalancer::with_rules(&[], rules, |_| {}).await;
+    let mut client = balancer.client().await;
+    // All ways to share these letters out among the stars are more than anybody can try.
+    let path = format!("/{}", "a".repeat(15_000));
+    for (path, status) in [(format!("{path}b"), 200), (format!("{path}c"), 503)] {
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(client.response().await.status(), status);
+    }
+    // What is put in is not read again, and no Location passes 8 KiB.
+    for (length, status) in [(10, 302), (2_000, 302), (3_000, 507), (12_000, 507)] {
+        let path = format!("/grow/%23{{host}}{}", "x".repeat(length));
+        client
+            .send(format!(
+                "GET {path}?%23{{query}} HTTP/1.1\r\nHost: a\r\n\r\n"
+            ))
+            .await;
+        let response = client.response().await;
+        assert_eq!(response.status(), status, "{length}");
+        let location = response.header("Location").unwrap_or_default();
+        assert!(location.len() <= 8 * 1024, "{}", location.len());
+        if status == 302 {
+            assert!(location.contains("%23{host}") && location.ends_with("?%23{query}&%23{query}"));
+        }
+    }
+}
