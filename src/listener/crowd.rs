@@ -365,6 +365,8 @@ fn client_of(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn count(count: u32) -> Option<NonZeroU32> {
@@ -378,11 +380,12 @@ mod tests {
         })
     }
 
+    /// Who it is where nothing was asked of that yet.
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
     fn asks(crowd: &Arc<Crowd>, visit: &Visit, limits: &Limits, now: Instant) -> bool {
-        let known = visit
-            .0
-            .get()
-            .map_or_else(|| address("192.0.2.1"), |known| known.address);
+        let known = visit.0.get().map(|known| known.address);
+        let known = known.unwrap_or(CLIENT);
         visit.may_ask(crowd, known, limits, now)
     }
 

@@ -1,5 +1,7 @@
 //! S: where a message ends, and what is hidden behind it.
 
+use albedo::model::{Action, FixedResponse};
+
 use crate::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, literals, minimal};
 use crate::scene::{Conversation, Target, until};
 use crate::support::{LoadBalancer, ok};
@@ -280,6 +282,57 @@ async fn s10_a_body_that_nobody_reads() {
             assert!(target.is_left_alone().await);
         }
     }
+}
+
+#[tokio::test]
+async fn s10_a_body_that_nobody_reads_whichever_way_it_comes() {
+    let fort = Fort::with(super::echo().await, |config| {
+        for listener in &mut config.listeners {
+            let answer = FixedResponse {
+                status_code: 401,
+                content_type: None,
+                message_body: Some("no".into()),
+            };
+            listener.default_actions = Action::FixedResponse(answer).into();
+        }
+    })
+    .await;
+    for (lines, ends) in [
+        (
+            format!("Content-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()),
+            false,
+        ),
+        (format!("Content-Length: 100000\r\n\r\n{HIDDEN}"), true),
+        (
+            format!("Transfer-Encoding: chunked\r\n\r\nfffff\r\n{HIDDEN}"),
+            true,
+        ),
+        (
+            format!("Expect: 100-continue\r\nContent-Length: 5\r\n\r\n{HIDDEN}"),
+            true,
+        ),
+    ] {
+        for mut client in fort.doors().await {
+            let request = format!("POST / HTTP/1.1\r\nHost: web.example\r\n{lines}");
+            let (head, _) = client.ask(&request).await;
+            assert!(head.starts_with("HTTP/1.1 401 "), "{lines:?}: {head}");
+            if ends {
+                assert_eq!(client.end().await, "", "{lines:?}");
+            } else {
+                let (head, _) = client.ask(super::FINE).await;
+                assert!(head.starts_with("HTTP/1.1 401 "), "{lines:?}: {head}");
+            }
+        }
+    }
+    // A stream has an end of its own.
+    let client = fort.http2().await;
+    let posted = crate::scene::Content::whole("x".repeat(200_000));
+    let posted = crate::scene::request("POST", "/", posted);
+    if let Ok(response) = client.send_request(posted).await {
+        assert_eq!(response.status(), 401);
+    }
+    assert_eq!(client.get("/next").await.0, 401);
+    assert_eq!(fort.target.requests(), 0);
 }
 
 #[tokio::test]
