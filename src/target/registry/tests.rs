@@ -1,8 +1,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Actions, Forward, Listener, LoadBalancer, WeightedTargetGroup};
+use crate::model::{
+    Actions, Forward, Listener, LoadBalancer, Protocol, UpstreamTls, WeightedTargetGroup,
+};
 use crate::target::health::{Failure, Outcome, State, Unused};
+use crate::telemetry::Metrics;
 
 /// Checks that never end a test early: their first probe comes within a second, to addresses that lead nowhere, and
 /// wait an hour.
