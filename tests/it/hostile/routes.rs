@@ -116,6 +116,7 @@ async fn p4_forms_of_a_host() {
         "a.com:80:80",
         "[::1",
         "a.com/x",
+        "%61.com",
         "",
     ] {
         fort.refuses(400, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))
@@ -124,6 +125,8 @@ async fn p4_forms_of_a_host() {
     fort.refuses(400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
         .await;
     fort.refuses(400, "GET / HTTP/1.1\r\n\r\n").await;
+    let absolute = "GET http://%61.com/ HTTP/1.1\r\nHost: b\r\n\r\n";
+    fort.refuses(400, absolute).await;
 }
 
 #[tokio::test]
