@@ -1,5 +1,6 @@
 //! Who is there: client connections of all listeners and workers by address. Lets no more in than the limits say. Asked
-//! when a connection comes and when it ends; a request asks its client's bucket alone, which takes no lock.
+//! when a connection comes and when it ends; a request asks its client's bucket alone, and takes no lock for that once the
+//! bucket is known.
 
 use std::cell::OnceCell;
 use std::collections::hash_map::{Entry, RandomState};
@@ -97,8 +98,8 @@ struct Begun {
 /// One handshake in the crowd's count, until it is dropped or has to make room.
 #[derive(Debug)]
 pub(super) struct Handshake<'a> {
-    crowd: &'a Crowd,
-    number: u64,
+    /// Its number in the count; none where nothing is counted, as there is no limit.
+    counted: Option<(&'a Crowd, u64)>,
 }
 
 impl Crowd {
@@ -153,23 +154,28 @@ impl Crowd {
         now: Instant,
         waker: &Waker,
     ) -> Option<Handshake<'_>> {
+        let Some(most) = limits.handshakes else {
+            return Some(Handshake { counted: None });
+        };
         let mut handshakes = self.handshakes();
         let Handshakes { under_way, next } = &mut *handshakes;
-        if let Some(most) = limits.handshakes
-            && under_way.len() >= most.get() as usize
-        {
+        let mut ousted = None;
+        if under_way.len() >= most.get() as usize {
             let oldest = under_way.first_entry()?;
             if now < oldest.get().at + HANDSHAKE_PATIENCE {
                 return None;
             }
-            oldest.remove().waker.wake();
+            ousted = Some(oldest.remove().waker);
         }
         let (number, waker) = (*next, waker.clone());
         *next += 1;
         under_way.insert(number, Begun { at: now, waker });
+        drop(handshakes);
+        if let Some(ousted) = ousted {
+            ousted.wake();
+        }
         Some(Handshake {
-            crowd: self,
-            number,
+            counted: Some((self, number)),
         })
     }
 
@@ -307,14 +313,16 @@ impl Drop for Visit {
 impl Handshake<'_> {
     /// Whether it had to make room.
     pub(super) fn is_over(&self) -> bool {
-        let handshakes = self.crowd.handshakes();
-        !handshakes.under_way.contains_key(&self.number)
+        self.counted
+            .is_some_and(|(crowd, number)| !crowd.handshakes().under_way.contains_key(&number))
     }
 }
 
 impl Drop for Handshake<'_> {
     fn drop(&mut self) {
-        self.crowd.handshakes().under_way.remove(&self.number);
+        if let Some((crowd, number)) = self.counted {
+            crowd.handshakes().under_way.remove(&number);
+        }
     }
 }
 

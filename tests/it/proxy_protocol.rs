@@ -11,7 +11,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::http2::{Scene, echo};
 use crate::scene::{Authority, Conversation, soon};
-use crate::support::{Client, LoadBalancer, Target, ok};
+use crate::support::{Client, End, LoadBalancer, Target, ok};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -271,10 +271,12 @@ async fn a_target_is_told_whose_connection_it_is_and_each_has_its_own() {
             let mut served = target.accept().await;
             let header = served.take(line(address).len()).await;
             assert_eq!(String::from_utf8(header).unwrap(), line(address));
-            assert_eq!(served.request().await.line(), "GET / HTTP/1.1");
+            let request = served.request().await;
+            assert_eq!(request.line(), "GET / HTTP/1.1");
+            assert_eq!(request.header("Connection"), Some("close"));
             served.send(ok("hello")).await;
             assert_eq!(client.response().await.text(), "hello");
-            assert_eq!(served.rest().await, "", "kept for another");
+            assert_eq!(served.end().await, End::Reset, "its port is free again");
         }
     }
 }

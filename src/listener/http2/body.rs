@@ -95,7 +95,7 @@ impl Sending<'_> {
             // Not from now on: it is the alarm that asks again when it rings.
             None => self.body.last_active().unwrap_or_else(worker::now),
         };
-        alarm.set(active + self.idle_timeout);
+        alarm.set(worker::silent_until(active, self.idle_timeout));
         match alarm.poll(cx) {
             Poll::Pending => Poll::Pending,
             // Nobody is told whose silence it was, but it was not the whole answer.

@@ -7,7 +7,7 @@ use std::task::Poll;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::message::{Framed, Message, Wire};
+use super::message::{End, Framed, Message, Wire};
 use super::within;
 
 /// A target's port.
@@ -79,6 +79,11 @@ impl Served {
     /// Everything up to the end of the connection.
     pub(crate) async fn rest(&mut self) -> String {
         self.0.rest().await.escape_ascii().to_string()
+    }
+
+    /// Reads to the end of the connection, and says how it came.
+    pub(crate) async fn end(&mut self) -> End {
+        self.0.end().await
     }
 
     /// Says that nothing more will be sent, and reads on.
