@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::body::{Body, Broken};
+use super::body::{Body, Broken, Size};
 use super::pace::{Pace, TooSlow};
 use crate::http1;
 use crate::model::BodyRate;
@@ -119,19 +119,23 @@ impl Upload {
             pace,
             ..
         } = self;
-        let mut came = Ok(());
+        let mut came = None;
         let lent = body.poll_lend(cx, |cx, piece| {
-            came = pace.came(piece.len(), worker::now);
+            came = Some(piece.len());
             push(connection, cx, before, *framing, piece)
         });
         let Poll::Ready(pushed) = lent else {
             pace.waits(worker::now);
             return Poll::Pending;
         };
-        if came == Err(TooSlow) {
+        self.begun = true;
+        // A body that is complete holds nobody up any more, and its target may be about to do as it says.
+        if let Some(bytes) = came
+            && pace.came(bytes, worker::now) == Err(TooSlow)
+            && !is_complete(body)
+        {
             return Poll::Ready(Err(Stopped::TooSlow));
         }
-        self.begun = true;
         let outcome = match pushed.map_err(Stopped::Client)? {
             Some(outcome) => outcome,
             None => {
@@ -142,6 +146,11 @@ impl Upload {
         };
         Poll::Ready(outcome.map_err(|_| Stopped::Target))
     }
+}
+
+/// Whether all of a body has come, though its end may not be shown yet.
+fn is_complete(body: &Body) -> bool {
+    body.is_done() || body.size() == Size::Known(0)
 }
 
 /// Largest piece that is copied behind what goes before it: up to here one slice is cheaper to send than two.

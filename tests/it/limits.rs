@@ -355,6 +355,25 @@ async fn a_body_that_drips_gets_408_and_its_target_connection_ends() {
 }
 
 #[tokio::test]
+async fn a_body_that_comes_late_but_whole_is_not_slow() {
+    let target = Target::start().await;
+    let change = |config: &mut albedo::model::Config| strict(&mut config.limits);
+    let balancer = LoadBalancer::adjusted(&[target.address()], change).await;
+    let mut client = balancer.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    let mut served = target.accept().await;
+    served.head().await;
+    // Far more than five bytes and the grace pay for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client.send("hello").await;
+    assert_eq!(served.take(5).await, b"hello");
+    served.send(ok("done")).await;
+    assert_eq!(client.response().await.text(), "done");
+}
+
+#[tokio::test]
 async fn a_body_is_in_no_hurry_once_its_answer_has_begun() {
     let target = Target::start().await;
     let change = |config: &mut albedo::model::Config| strict(&mut config.limits);
