@@ -32,7 +32,7 @@ pub struct Limits {
 pub struct BodyRate {
     /// Bytes that each second of waiting must have brought.
     pub bytes_per_second: NonZeroU32,
-    /// Seconds that may bring nothing.
+    /// How much of the waiting need not have brought anything.
     pub grace: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Default for Limits {
 impl Default for BodyRate {
     fn default() -> Self {
         Self {
-            // A packet a minute, so whoever is heard of once in an idle timeout by more than a few bytes lives on.
+            // 1440 bytes a minute: one full packet in an idle timeout of 60 seconds is enough, a few bytes are not.
             bytes_per_second: const { NonZeroU32::new(24).expect("24 is not 0") },
             grace: Duration::from_secs(10),
         }
