@@ -94,6 +94,43 @@ async fn an_empty_line_behind_a_body_begins_no_request() {
 }
 
 #[tokio::test]
+async fn an_empty_line_in_two_parts_begins_no_request() {
+    let (target, balancer) = one_target().await;
+    let mut client = balancer.client().await;
+    client.send(GET).await;
+    let (mut served, _) = target.serve().await;
+    served.send(ok("hello")).await;
+    assert_eq!(client.response().await.status(), 200);
+    client.send("\r").await;
+    tokio::time::sleep(IDLE / 4).await;
+    client.send("\n").await;
+    assert_eq!(client.rest().await, "", "not a word, 408 least of all");
+}
+
+#[tokio::test]
+async fn an_empty_line_does_not_keep_a_connection_open() {
+    let target = Target::start().await;
+    let change = |config: &mut Config| config.load_balancer.idle_timeout = 2 * IDLE;
+    let balancer = LoadBalancer::adjusted(&[target.address()], change).await;
+    let mut client = balancer.client().await;
+    tokio::time::sleep(IDLE).await;
+    let sent = Instant::now();
+    client.send("\r\n").await;
+    assert_eq!(client.rest().await, "");
+    assert!(sent.elapsed() < 2 * IDLE, "{:?}", sent.elapsed());
+}
+
+#[tokio::test]
+async fn a_second_empty_line_is_no_request() {
+    let (_target, balancer) = one_target().await;
+    let mut client = balancer.client().await;
+    client.send("\r\n").await;
+    tokio::time::sleep(IDLE / 4).await;
+    client.send("\r\n").await;
+    assert_eq!(client.response().await.status(), 400);
+}
+
+#[tokio::test]
 async fn a_target_that_stays_silent_becomes_504_and_the_client_may_go_on() {
     let (target, balancer) = one_target().await;
     let mut client = balancer.client().await;

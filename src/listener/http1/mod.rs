@@ -147,39 +147,53 @@ enum Next {
 /// Waits for a client to say something, and for all of it.
 async fn read_head(connection: &Connection, front: &Front) -> Next {
     let mut reading = Reading::Head;
-    let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
-        // A head that has begun has its own limit.
-        Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
-        // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
-        Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
-        outcome => outcome.map(Some),
-    };
-    match front
-        .alarm
-        .while_active(front.idle_timeout(), || connection.last_active(), first)
-        .await
-    {
-        None => return Next::End,
-        Some(Some(next)) => return next,
-        Some(None) => {}
+    // Not asked again: an empty line is no sign of life.
+    let last_active = connection.last_active();
+    loop {
+        let first = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
+            // A head that has begun has its own limit.
+            Poll::Pending if reading == Reading::MoreOfHead => Poll::Ready(None),
+            // A keep-alive wait ends when the worker drains; a head that has begun is waited for.
+            Poll::Pending if front.ends_idle() => Poll::Ready(Some(Next::End)),
+            outcome => outcome.map(Some),
+        };
+        match front
+            .alarm
+            .while_active(front.idle_timeout(), || last_active, first)
+            .await
+        {
+            None => return Next::End,
+            Some(Some(next)) => return next,
+            Some(None) => {}
+        }
+        // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
+        // A head is one packet or a few; whoever needs long holds a connection for nothing.
+        let deadline = worker::refresh_clock() + front.header_timeout();
+        let rest = |cx: &mut Context<'_>| match poll_head(connection, cx, &mut reading) {
+            // It was the empty line, in two parts.
+            Poll::Pending if reading != Reading::MoreOfHead => Poll::Ready(None),
+            outcome => outcome.map(Some),
+        };
+        match front.alarm.race(deadline, rest).await {
+            None => {
+                return Next::Refused(Refusal {
+                    error: message::Error::RequestTimeout,
+                    verdict: Verdict::COMPLIANT,
+                });
+            }
+            Some(Some(next)) => return next,
+            Some(None) => {}
+        }
     }
-    // Rare enough for the exact time; the worker's is up to a tick old, and nobody shall be told too early.
-    // A head is one packet or a few; whoever needs long holds a connection for nothing.
-    let deadline = worker::refresh_clock() + front.header_timeout();
-    front
-        .alarm
-        .race(deadline, |cx| poll_head(connection, cx, &mut reading))
-        .await
-        .unwrap_or(Next::Refused(Refusal {
-            error: message::Error::RequestTimeout,
-            verdict: Verdict::COMPLIANT,
-        }))
 }
 
 /// What the next read is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Head,
+    /// The bytes at hand are an empty line, which begins nothing (RFC 9112 §2.2). It stays at hand, so that a second one
+    /// is seen for what it is.
+    BehindEmptyLine,
     /// The bytes at hand are no whole head.
     MoreOfHead,
 }
@@ -187,10 +201,10 @@ enum Reading {
 fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Reading) -> Poll<Next> {
     loop {
         let take = |_: &mut Context<'_>, bytes: &[u8]| match parse_request(bytes) {
-            // RFC 9112 §2.2: an empty line that an old client sends after a body begins nothing.
-            Ok(None) if bytes == b"\r\n" => (2, Ok(None)),
-            Ok(Some((head, length))) => (length, Ok(Some(head))),
-            Ok(None) => (0, Ok(None)),
+            Ok(Some((head, length))) => (length, Ok(Ok(head))),
+            // An old client sends it after a body.
+            Ok(None) if bytes == b"\r\n" => (0, Ok(Err(Reading::BehindEmptyLine))),
+            Ok(None) => (0, Ok(Err(Reading::MoreOfHead))),
             Err(malformed) => {
                 let verdict = desync::of_bytes(after_empty_line(bytes));
                 (0, Err((malformed, verdict)))
@@ -198,12 +212,11 @@ fn poll_head(connection: &Connection, cx: &mut Context<'_>, reading: &mut Readin
         };
         let lent = match *reading {
             Reading::Head => connection.poll_lend(cx, take),
-            Reading::MoreOfHead => connection.poll_lend_more(cx, take),
+            Reading::BehindEmptyLine | Reading::MoreOfHead => connection.poll_lend_more(cx, take),
         };
         match ready!(lent) {
-            Ok(Some(Ok(Some(head)))) => return Poll::Ready(Next::Request(head)),
-            Ok(Some(Ok(None))) if connection.has_unread() => *reading = Reading::MoreOfHead,
-            Ok(Some(Ok(None))) => *reading = Reading::Head,
+            Ok(Some(Ok(Ok(head)))) => return Poll::Ready(Next::Request(head)),
+            Ok(Some(Ok(Err(next)))) => *reading = next,
             Ok(Some(Err((malformed, verdict)))) => {
                 let error = message::Error::of_request(malformed);
                 return Poll::Ready(Next::Refused(Refusal { error, verdict }));
