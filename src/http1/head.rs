@@ -327,7 +327,7 @@ pub(super) fn persistence(version: Version, headers: &Headers) -> Persistence {
 }
 
 /// RFC 9110 §10.1.1 knows one expectation. HTTP/1.0 has none, so its Expect means nothing.
-fn expectation(version: Version, headers: &Headers) -> Result<Expectation, Malformed> {
+pub(crate) fn expectation(version: Version, headers: &Headers) -> Result<Expectation, Malformed> {
     let mut values = headers.all(Name::Expect);
     match (values.next(), values.next()) {
         (None, _) => Ok(Expectation::Nothing),

@@ -17,7 +17,7 @@ pub(crate) use connection::{Connection, Home};
 pub(crate) use encode::{FramingHeader, encode_request, encode_response, encode_switch};
 pub(crate) use framing::Framing;
 pub(crate) use head::{
-    Expectation, Persistence, RequestHead, after_empty_line, is_host, parse_request,
+    Expectation, Persistence, RequestHead, after_empty_line, expectation, is_host, parse_request,
 };
 pub(crate) use incoming::{Broken, Completeness, Incoming, read_body};
 pub(crate) use response_head::{ResponseHead, parse_response};

@@ -555,6 +555,39 @@ async fn a_head_that_is_too_large_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_client_that_expects_100_is_told_to_go_on() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::before(&target).await;
+    let mut frames = scene.frames().await;
+    frames.head(1, 0, &[("expect", "100-continue")]).await;
+    let word = frames.until(HEADERS, 1).await;
+    assert_eq!(word.flags & END_STREAM, 0);
+    // 100 in Huffman's code (RFC 7541, appendix B).
+    assert!(word.payload.ends_with(&[0x08, 0x01]), "{:?}", word.payload);
+    frames.send(DATA, END_STREAM, 1, b"hello").await;
+    frames.until(HEADERS, 1).await;
+    assert_eq!(frames.until(DATA, 1).await.payload, b"hello");
+    assert_eq!(header(&target.last_request(), "expect"), None);
+    // Who has no body waits for nothing.
+    let expects = [("expect", "100-continue")];
+    frames.head(3, END_STREAM, &expects).await;
+    let answer = frames.until(HEADERS, 3).await;
+    assert_ne!(answer.flags & END_STREAM, 0);
+}
+
+#[tokio::test]
+async fn another_expectation_is_a_fault_as_it_is_over_http1() {
+    let target = crate::http2::echo().await;
+    let scene = Scene::before(&target).await;
+    let mut frames = scene.frames().await;
+    frames.head(1, END_STREAM, &[("expect", "wonders")]).await;
+    let answer = frames.until(HEADERS, 1).await;
+    // 400 in the static table (RFC 7541, appendix A).
+    assert!(answer.payload.contains(&0x8c), "{:?}", answer.payload);
+    assert_eq!(target.requests(), 0);
+}
+
+#[tokio::test]
 async fn a_flood_of_empty_pieces_ends_its_connection() {
     let target = deaf().await;
     let scene = Scene::before(&target).await;

@@ -17,6 +17,7 @@ use super::record::{Keeper, Record};
 use super::request::read;
 use super::tunnel::{Handshake, is_switch, open};
 use crate::headers::{Name, Names};
+use crate::http1::Expectation;
 use crate::listener::connection::Front;
 use crate::message::{self, Error, Kind, Response, Size};
 use crate::proxy;
@@ -44,7 +45,7 @@ pub(super) async fn answer(
     let whole = message::Answer::to(&parts.method);
     let tunnel = Handshake::begin(&parts);
     let response = match read(parts, &mut incoming, tunnel.as_ref(), &mut record) {
-        Ok(mut request) => {
+        Ok((mut request, expectation)) => {
             if listener.ledger.access_log.is_some() {
                 record.exchange.asked(&request);
             }
@@ -57,7 +58,7 @@ pub(super) async fn answer(
                     &alarm,
                 ));
                 let handling = pin!(front.while_it_lasts(handling));
-                unless_reset(&mut respond, handling).await?
+                unless_reset(&mut respond, expectation, handling).await?
             };
             match answer {
                 Some(response) => response,
@@ -96,14 +97,25 @@ pub(super) async fn answer(
     None
 }
 
-/// Waits for an answer, or for the client to give up waiting for it: `None` then.
+/// Waits for an answer, or for the client to give up waiting for it: `None` then. A client that waits for a word before
+/// it sends its body gets it, unless it has its answer at once.
 async fn unless_reset<T>(
     respond: &mut SendResponse<Bytes>,
+    mut expectation: Expectation,
     mut handling: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    poll_fn(|cx| match handling.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => respond.poll_reset(cx).map(|_reset| None),
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        if expectation == Expectation::Continue {
+            expectation = Expectation::Nothing;
+            let mut word = http::Response::new(());
+            *word.status_mut() = StatusCode::CONTINUE;
+            // Whoever cannot be told is gone, or so is the connection.
+            let _ = respond.send_informational(word);
+        }
+        respond.poll_reset(cx).map(|_reset| None)
     })
     .await
 }

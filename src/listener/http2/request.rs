@@ -9,16 +9,17 @@ use http::{Method, Version};
 use super::record::Record;
 use super::tunnel::Handshake;
 use crate::headers::{Headers, Name};
-use crate::http1::is_host;
+use crate::http1::{Expectation, expectation, is_host};
 use crate::message::{Body, Error, Http2Body, Request};
 
-/// Reads a head; `incoming` is what follows it, taken where that is a body. `record` learns how many bytes came.
+/// Reads a head, and what its client waits for; `incoming` is what follows it, taken where that is a body. `record`
+/// learns how many bytes came.
 pub(super) fn read(
     parts: http::request::Parts,
     incoming: &mut Option<RecvStream>,
     tunnel: Option<&Handshake>,
     record: &mut Record,
-) -> Result<Request, Error> {
+) -> Result<(Request, Expectation), Error> {
     let mut headers = Headers::of_map(&parts.headers);
     let target = parts
         .uri
@@ -65,6 +66,10 @@ pub(super) fn read(
             "a HEAD request has a body of unknown length",
         ));
     }
+    let expectation = match headers.has(Name::Expect) {
+        true => expectation(Version::HTTP_2, &headers).map_err(Error::of_request)?,
+        false => Expectation::Nothing,
+    };
     let body = match incoming.take_if(|_| has_body) {
         Some(incoming) => body(incoming, &headers, record),
         None => Body::Empty,
@@ -73,7 +78,11 @@ pub(super) fn read(
         Some(tunnel) => tunnel.translate(&mut headers),
         None => (parts.method, None),
     };
-    Ok(Request {
+    let expectation = match body {
+        Body::Empty => Expectation::Nothing,
+        _ => expectation,
+    };
+    let request = Request {
         target: headers.keep(target.as_bytes()),
         method,
         authority,
@@ -82,7 +91,8 @@ pub(super) fn read(
         upgrade,
         connections: crate::http1::Persistence::KeepAlive,
         body,
-    })
+    };
+    Ok((request, expectation))
 }
 
 fn is_padded(value: &[u8]) -> bool {
