@@ -3,14 +3,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
 
 use super::Upload;
+use super::pace::{SharedTime, Turn};
 use crate::http1;
+use crate::worker;
 
 /// A message body.
 #[derive(Debug, Default)]
@@ -37,14 +39,21 @@ pub(crate) struct Http2Body {
     /// Bytes to come, where the head told.
     left: Option<u64>,
     received: Rc<Cell<u64>>,
+    turn: Turn,
 }
 
 impl Http2Body {
-    pub(crate) fn new(incoming: RecvStream, length: Option<u64>, received: Rc<Cell<u64>>) -> Self {
+    pub(crate) fn new(
+        incoming: RecvStream,
+        length: Option<u64>,
+        received: Rc<Cell<u64>>,
+        time: &Rc<SharedTime>,
+    ) -> Self {
         Self {
             incoming,
             left: length,
             received,
+            turn: Turn::new(Rc::clone(time)),
         }
     }
 
@@ -56,12 +65,18 @@ impl Http2Body {
     ) -> Poll<Result<Option<R>, h2::Error>> {
         let data = loop {
             // Trailers are dropped, as ALB drops those of HTTP/1.1.
-            match ready!(self.incoming.poll_data(cx)).transpose()? {
+            let Poll::Ready(data) = self.incoming.poll_data(cx) else {
+                self.turn.release(worker::now);
+                return Poll::Pending;
+            };
+            match data.transpose()? {
                 None => return Poll::Ready(Ok(None)),
                 Some(data) if data.is_empty() => {}
                 Some(data) => break data,
             }
         };
+        // Until it is asked again, nobody knows what has come since.
+        self.turn.hold(worker::now);
         // Only a stream that is over has nothing to release.
         let _ = self.incoming.flow_control().release_capacity(data.len());
         let count = data.len() as u64;
@@ -146,6 +161,14 @@ impl Body {
             Self::Http1(incoming) => incoming.last_active(),
             Self::Duplex(duplex) => duplex.response.last_active(),
             Self::Empty | Self::Full(_) | Self::Http2(_) | Self::Upgraded(_) => None,
+        }
+    }
+
+    /// What time it is for whoever sends it.
+    pub(super) fn senders_time(&self) -> Instant {
+        match self {
+            Self::Http2(body) => body.turn.clients_time(worker::now()),
+            _ => worker::now(),
         }
     }
 

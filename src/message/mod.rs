@@ -19,6 +19,7 @@ pub(crate) use error::{Answer, ClientConnection, Error, HTML, own_response, page
 pub(crate) use exchange::{Action, Asked, ConnectionId, Exchange, Kind, MatchedRule};
 pub(crate) use limit::Limit;
 pub(crate) use outstanding::{Outstanding, OutstandingCount};
+pub(crate) use pace::SharedTime;
 pub(crate) use upload::{Outgoing, Stopped, Upload, WaitsFor, push, push_end};
 
 use http::{Method, StatusCode, Version};

@@ -1,9 +1,12 @@
 //! How fast a body comes, against the lowest rate that is let pass. Time in which nobody waits for the sender is not its
 //! time.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::model::BodyRate;
+use crate::worker;
 
 /// A body's account: bytes pay in, waiting for them takes out. Who is silent is not looked at before it sends again,
 /// since silence has a timeout of its own; what it sends then counts first.
@@ -13,7 +16,7 @@ pub(crate) struct Pace {
     per_byte: u64,
     /// How long may be waited from here on, in nanoseconds.
     left: u64,
-    waiting_since: Option<Instant>,
+    pub(super) waiting_since: Option<Instant>,
 }
 
 /// The account is overdrawn.
@@ -54,6 +57,89 @@ impl Pace {
             left => left.checked_sub(waited).ok_or(TooSlow)?,
         };
         Ok(())
+    }
+}
+
+/// The time of a client whose bodies share one connection: it stands still while any of them is kept waiting here. What
+/// has come of that one takes from the window through which all of them are sent, so silence is nobody's fault then.
+#[derive(Debug)]
+pub(crate) struct SharedTime {
+    /// Bodies that are kept waiting.
+    held: Cell<usize>,
+    /// Since when there is one, if there is.
+    since: Cell<Instant>,
+    /// How long the time has stood still before.
+    stood: Cell<Duration>,
+}
+
+impl SharedTime {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            held: Cell::new(0),
+            since: Cell::new(worker::now()),
+            stood: Cell::new(Duration::ZERO),
+        })
+    }
+
+    fn stood(&self, now: Instant) -> Duration {
+        let current = match self.held.get() {
+            0 => Duration::ZERO,
+            _ => now.saturating_duration_since(self.since.get()),
+        };
+        self.stood.get() + current
+    }
+}
+
+/// One body's part in it: kept waiting, or waited for.
+#[derive(Debug)]
+pub(super) struct Turn {
+    time: Rc<SharedTime>,
+    is_held: bool,
+}
+
+impl Turn {
+    /// Of a body that nobody has asked for yet.
+    pub(super) fn new(time: Rc<SharedTime>) -> Self {
+        let mut turn = Self {
+            time,
+            is_held: false,
+        };
+        turn.hold(worker::now);
+        turn
+    }
+
+    /// What comes is kept waiting.
+    pub(super) fn hold(&mut self, now: impl FnOnce() -> Instant) {
+        if std::mem::replace(&mut self.is_held, true) {
+            return;
+        }
+        if self.time.held.get() == 0 {
+            self.time.since.set(now());
+        }
+        self.time.held.update(|held| held + 1);
+    }
+
+    /// All that came is taken.
+    pub(super) fn release(&mut self, now: impl FnOnce() -> Instant) {
+        if !std::mem::replace(&mut self.is_held, false) {
+            return;
+        }
+        if self.time.held.get() == 1 {
+            self.time.stood.set(self.time.stood(now()));
+        }
+        self.time.held.update(|held| held - 1);
+    }
+
+    /// What time it is for the client.
+    pub(super) fn clients_time(&self, now: Instant) -> Instant {
+        // It cannot have stood still for longer than there has been time; whoever doubts that gets no time at all.
+        now.checked_sub(self.time.stood(now)).unwrap_or(now)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.release(worker::now);
     }
 }
 
@@ -115,6 +201,37 @@ mod tests {
             let now = start + Duration::from_secs(hour * 3600);
             assert_eq!(pace.came(1, || now), Ok(()));
         }
+    }
+
+    #[test]
+    fn time_in_which_another_body_is_held_is_nobodys() {
+        let start = worker::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let time = SharedTime::new();
+        let [mut one, mut other, mut third] = [(); 3].map(|()| Turn::new(Rc::clone(&time)));
+        for turn in [&mut one, &mut other, &mut third] {
+            turn.release(|| start);
+        }
+        let passed = |turn: &Turn, seconds| turn.clients_time(at(seconds)) - start;
+        assert_eq!(passed(&one, 1).as_secs(), 1);
+        other.hold(|| at(1));
+        other.hold(|| unreachable!("it is held already"));
+        third.hold(|| at(2));
+        assert_eq!(passed(&one, 3).as_secs(), 1);
+        other.release(|| at(4));
+        assert_eq!(passed(&one, 5).as_secs(), 1);
+        third.release(|| at(6));
+        third.release(|| unreachable!("it is not held"));
+        assert_eq!(passed(&one, 9).as_secs(), 4);
+        // One that takes what comes as it comes holds nobody up.
+        for seconds in 9..20 {
+            other.hold(|| at(seconds));
+            other.release(|| at(seconds));
+        }
+        assert_eq!(passed(&one, 20).as_secs(), 15);
+        other.hold(|| at(20));
+        drop(other);
+        assert_eq!(time.held.get(), 0);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::body::{Body, Broken, Size};
 use super::pace::{Pace, TooSlow};
 use crate::http1;
 use crate::model::BodyRate;
-use crate::worker;
 
 /// The rest of a request.
 #[derive(Debug)]
@@ -92,7 +91,11 @@ impl Upload {
                 return Poll::Ready(Ok(()));
             }
             self.waits_for = WaitsFor::Client;
-            ready!(self.poll_piece(cx, &mut Vec::new()))?;
+            let Poll::Ready(outcome) = self.poll_piece(cx, &mut Vec::new()) else {
+                self.pace.waits(|| self.body.senders_time());
+                return Poll::Pending;
+            };
+            outcome?;
         }
     }
 
@@ -124,14 +127,11 @@ impl Upload {
             came = Some(piece.len());
             push(connection, cx, before, *framing, piece)
         });
-        let Poll::Ready(pushed) = lent else {
-            pace.waits(worker::now);
-            return Poll::Pending;
-        };
+        let pushed = ready!(lent);
         self.begun = true;
         // A body that is complete holds nobody up any more, and its target may be about to do as it says.
         if let Some(bytes) = came
-            && pace.came(bytes, worker::now) == Err(TooSlow)
+            && pace.came(bytes, || body.senders_time()) == Err(TooSlow)
             && !is_complete(body)
         {
             return Poll::Ready(Err(Stopped::TooSlow));
@@ -188,5 +188,47 @@ pub(crate) fn push_end(
     match framing {
         Outgoing::Plain => connection.push(cx, &[before]),
         Outgoing::Chunked => connection.push(cx, &[before, http1::LAST_CHUNK]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::tls::{Socket, Stream};
+
+    /// A socket, and the connection that has its other end.
+    async fn side() -> (TcpStream, Rc<http1::Connection>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, accepted) = tokio::join!(ours, listener.accept());
+        let (theirs, peer) = accepted.unwrap();
+        let connection = http1::Connection::new(Stream::Plain(Socket::new(theirs)), peer);
+        (ours.unwrap(), Rc::new(connection))
+    }
+
+    #[tokio::test]
+    async fn a_client_is_not_waited_for_before_its_head_is_with_the_target() {
+        let (_client, client_side) = side().await;
+        // More than sockets take.
+        for (length, waits) in [(0, true), (32 << 20, false)] {
+            let (_target, target_side) = side().await;
+            let framing = http1::Framing::Length(5);
+            let body = http1::Incoming::open(Rc::clone(&client_side), framing, None).unwrap();
+            let rate = Some(BodyRate::default());
+            let body = Body::Http1(body);
+            let mut upload = Upload::new(body, Outgoing::Plain, target_side, rate);
+            let mut head = vec![b'a'; length];
+            poll_fn(|cx| {
+                upload.begin(cx, &mut head).unwrap();
+                assert!(upload.poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(upload.pace.waiting_since.is_some(), waits);
+        }
     }
 }

@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http2::{
-    CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, Scene, frame,
-    minimal,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, Scene,
+    WINDOW_UPDATE, frame, minimal,
 };
 use crate::scene::{
-    Authority, Content, Conversation, config, group, http2, https, soon, start, until,
+    Authority, Content, Conversation, config, group, header, http2, https, soon, start, until,
 };
 use crate::support::{Client, LoadBalancer, Target, eventually, ok};
 
@@ -444,6 +444,51 @@ async fn a_stream_whose_body_drips_gets_408() {
     // Others on the connection go on.
     assert_eq!(client.get("/").await.0, 200);
     dripping.abort();
+}
+
+#[tokio::test]
+async fn a_stream_is_not_slow_while_another_takes_from_the_window_of_both() {
+    const CHUNK: usize = 16 << 10;
+    let target = crate::scene::Target::playing(async |head: String, mut client: Conversation| {
+        match header(&head, "x-deaf") {
+            Some(_) => std::future::pending().await,
+            None if head.starts_with("POST ") => client.body(10).await,
+            None => Vec::new(),
+        };
+        client.answer("got it").await;
+        Some(client)
+    })
+    .await;
+    let scene = Scene::with(&target, |config| strict(&mut config.limits)).await;
+    let mut frames = scene.frames().await;
+    frames.get(1).await;
+    frames.until(HEADERS, 1).await;
+    frames.head(3, 0, &[("x-deaf", "very")]).await;
+    // Windows of the connection and of the stream, as long as they open.
+    let mut windows = [1 << 20, 256 << 10];
+    loop {
+        while windows.iter().all(|&window| window >= CHUNK) {
+            frames.send(DATA, 0, 3, &[b'a'; CHUNK]).await;
+            windows = windows.map(|window| window - CHUNK);
+        }
+        match tokio::time::timeout(Duration::from_millis(300), frames.next()).await {
+            Ok(frame) => {
+                let frame = frame.expect("a frame before the end");
+                if frame.kind == WINDOW_UPDATE {
+                    let more = u32::from_be_bytes(frame.payload.try_into().unwrap());
+                    windows[usize::from(frame.stream != 0)] += more as usize;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+
+    frames.head(5, 0, &[("content-length", "10")]).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    frames.send(DATA, 0, 5, b"hello").await;
+    frames.send(DATA, END_STREAM, 5, b"hello").await;
+    frames.until(HEADERS, 5).await;
+    assert_eq!(frames.until(DATA, 5).await.payload, b"got it");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::tunnel::{Handshake, is_switch, open};
 use crate::headers::{Name, Names};
 use crate::http1::Expectation;
 use crate::listener::connection::Front;
-use crate::message::{self, Error, Kind, Response, Size};
+use crate::message::{self, Error, Kind, Response, SharedTime, Size};
 use crate::proxy;
 use crate::worker::Alarm;
 
@@ -30,6 +30,7 @@ pub(super) async fn answer(
     mut respond: SendResponse<Bytes>,
     front: Rc<Front>,
     alarm: Rc<Alarm>,
+    time: &Rc<SharedTime>,
 ) -> Option<Pin<Box<impl Future<Output = ()>>>> {
     let listener = front.listener();
     let mut record = Record {
@@ -44,7 +45,7 @@ pub(super) async fn answer(
     let mut incoming = Some(incoming);
     let whole = message::Answer::to(&parts.method);
     let tunnel = Handshake::begin(&parts);
-    let response = match read(parts, &mut incoming, tunnel.as_ref(), &mut record) {
+    let response = match read(parts, &mut incoming, tunnel.as_ref(), &mut record, time) {
         Ok((mut request, expectation)) => {
             if listener.ledger.access_log.is_some() {
                 record.exchange.asked(&request);
@@ -177,8 +178,8 @@ mod tests {
 
     #[test]
     fn what_a_stream_holds_stays_small() {
-        let stream = size_of_future(|(request, respond, front, alarm)| {
-            answer(request, respond, front, alarm)
+        let stream = size_of_future(|(request, respond, front, alarm, time)| {
+            answer(request, respond, front, alarm, time)
         });
         assert!(stream <= 4096, "a stream has {stream} bytes");
     }

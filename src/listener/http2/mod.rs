@@ -50,7 +50,7 @@ use tokio::task::coop;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Front;
-use crate::message::Limit;
+use crate::message::{Limit, SharedTime};
 use crate::tls::Socket;
 use crate::worker::{self, Alarm};
 use calls::{Calls, STREAMS_MAX};
@@ -91,6 +91,7 @@ const GOAWAY_GRACE: Duration = Duration::from_secs(30);
 pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
     let alarm = &front.alarm;
     let usage = Usage::new();
+    let time = &SharedTime::new();
     let calls = Calls::new();
     let wire = Wire::new(tls, calls.connection());
     let mut connection = Conversation {
@@ -100,7 +101,7 @@ pub(super) async fn serve(tls: Box<TlsStream<Socket>>, front: Rc<Front>) {
         waker: calls.connection(),
         streams: Streams::new(Arc::clone(&calls)),
         answer: |request, respond, alarm| {
-            answer::answer(request, respond, Rc::clone(&front), alarm)
+            answer::answer(request, respond, Rc::clone(&front), alarm, time)
         },
         calls,
         usage: &usage,

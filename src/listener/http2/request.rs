@@ -10,15 +10,16 @@ use super::record::Record;
 use super::tunnel::Handshake;
 use crate::headers::{Headers, Name};
 use crate::http1::{Expectation, expectation, is_host};
-use crate::message::{Body, Error, Http2Body, Request};
+use crate::message::{Body, Error, Http2Body, Request, SharedTime};
 
 /// Reads a head, and what its client waits for; `incoming` is what follows it, taken where that is a body. `record`
-/// learns how many bytes came.
+/// learns how many bytes came. All bodies of the connection share `time`.
 pub(super) fn read(
     parts: http::request::Parts,
     incoming: &mut Option<RecvStream>,
     tunnel: Option<&Handshake>,
     record: &mut Record,
+    time: &Rc<SharedTime>,
 ) -> Result<(Request, Expectation), Error> {
     let mut headers = Headers::of_map(&parts.headers);
     let target = parts
@@ -71,7 +72,7 @@ pub(super) fn read(
         false => Expectation::Nothing,
     };
     let body = match incoming.take_if(|_| has_body) {
-        Some(incoming) => body(incoming, &headers, record),
+        Some(incoming) => body(incoming, &headers, record, time),
         None => Body::Empty,
     };
     let (method, upgrade) = match tunnel {
@@ -107,7 +108,12 @@ fn has_body(method: &Method, incoming: Option<&RecvStream>) -> bool {
 }
 
 /// The body that a request brings.
-fn body(incoming: RecvStream, headers: &Headers, record: &mut Record) -> Body {
+fn body(
+    incoming: RecvStream,
+    headers: &Headers,
+    record: &mut Record,
+    time: &Rc<SharedTime>,
+) -> Body {
     let length = headers.get(Name::ContentLength);
     // h2 has seen that all of them are the same number.
     let length = length
@@ -115,5 +121,5 @@ fn body(incoming: RecvStream, headers: &Headers, record: &mut Record) -> Body {
         .and_then(|length| length.parse().ok());
     let received = Rc::new(Cell::new(0));
     record.body = Some(Rc::clone(&received));
-    Body::Http2(Http2Body::new(incoming, length, received))
+    Body::Http2(Http2Body::new(incoming, length, received, time))
 }
