@@ -184,9 +184,12 @@ pub(super) fn not_sent(error: &h2::Error) -> End {
     End::Broken(error.to_string())
 }
 
-/// What the end of a stream without an answer means.
+/// What the end of a stream without an answer means. One past the last that a GOAWAY without an error names was not looked
+/// at, and may be asked again elsewhere (RFC 9113 §6.8): this client's library answers the PING by which the server learns
+/// that its GOAWAY has come before it sends what was waiting.
 pub(super) fn ended(error: &h2::Error) -> End {
     match error.reason() {
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => End::Behind,
         Some(h2::Reason::REFUSED_STREAM) => End::Unanswered,
         _ if error.is_go_away() || error.is_io() => End::Unanswered,
         _ => End::Broken(error.to_string()),
