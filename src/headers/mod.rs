@@ -22,6 +22,8 @@ struct Block {
     fields: Vec<Field>,
     /// Which of the known names are there.
     names: Names,
+    /// Whether it is known that all names are of letters, digits and hyphens alone.
+    are_plain: bool,
 }
 
 /// One header: where in the text.
@@ -100,9 +102,11 @@ impl Fields {
     }
 
     /// The headers of this head, in which all of them stand: copies its bytes, once. The caller bounds its length; 4 GiB
-    /// is the end.
-    pub(crate) fn of_head(mut self, head: &[u8]) -> Headers {
-        let text = &mut self.0.block().text;
+    /// is the end. `are_plain`: whether all names are of letters, digits and hyphens alone.
+    pub(crate) fn of_head(mut self, head: &[u8], are_plain: bool) -> Headers {
+        let block = self.0.block();
+        block.are_plain = are_plain;
+        let text = &mut block.text;
         text.reserve(head.len() + ROOM_FOR_OURS);
         text.extend_from_slice(head);
         self.0
@@ -198,6 +202,11 @@ impl Headers {
         })
     }
 
+    /// Whether it is known, without looking at any, that all names are of letters, digits and hyphens alone.
+    pub(crate) fn are_plain(&self) -> bool {
+        self.0.as_deref().is_none_or(|block| block.are_plain)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.as_deref().map_or(0, |block| block.fields.len())
@@ -251,6 +260,7 @@ impl Headers {
             text,
             fields,
             names,
+            are_plain: _,
         }) = self.0.as_deref_mut()
         else {
             return;
@@ -316,6 +326,7 @@ impl Field {
 
 impl Block {
     fn append(&mut self, name: &[u8], known: Option<Name>, write: impl FnOnce(&mut Vec<u8>)) {
+        self.are_plain &= known.is_some();
         let at = self.text.len();
         self.text.extend_from_slice(name);
         self.text.extend_from_slice(b": ");

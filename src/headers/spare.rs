@@ -31,6 +31,7 @@ pub(super) fn give_back(mut block: Box<Block>) {
     block.text.clear();
     block.fields.clear();
     block.names = Names::NONE;
+    block.are_plain = false;
     // A thread that ends keeps nothing any more.
     let _ = SPARES.try_with(|spares| {
         let mut spares = spares.borrow_mut();

@@ -18,7 +18,7 @@ fn of_lines(lines: &[&str]) -> Headers {
         );
         at += line.len() + 2;
     }
-    fields.of_head(head.as_bytes())
+    fields.of_head(head.as_bytes(), false)
 }
 
 fn written(headers: &Headers, except: Names) -> String {

@@ -12,14 +12,16 @@ pub(super) fn read_fields(
 ) -> Result<Option<(Headers, usize)>, Malformed> {
     let mut fields = Fields::new();
     let mut line = first;
+    let mut kinds = 0;
     loop {
-        let name_end = line + length_of_token(&bytes[line..]);
+        let name_end = line + length_of_name(&bytes[line..], &mut kinds);
         match bytes.get(name_end) {
             None => return Ok(None),
             Some(b':') if name_end > line => {}
             Some(b'\r') if name_end == line => {
                 let end = line_end(bytes, line, "a carriage return stands alone")?;
-                return Ok(end.map(|end| (fields.of_head(&bytes[..end]), end)));
+                let are_plain = kinds & ODD == 0;
+                return Ok(end.map(|end| (fields.of_head(&bytes[..end], are_plain), end)));
             }
             Some(_) => return Err(Malformed::Syntax("a header name is not a token")),
         }
@@ -65,12 +67,48 @@ pub(super) fn length_of_token(bytes: &[u8]) -> usize {
     end.unwrap_or(bytes.len())
 }
 
-/// Whether a byte may stand in a token.
-pub(super) fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+/// The same, and adds what kinds of bytes they are.
+fn length_of_name(bytes: &[u8], kinds: &mut u8) -> usize {
+    let mut length = 0;
+    for &byte in bytes {
+        let kind = TOKEN[usize::from(byte)];
+        if kind == 0 {
+            break;
+        }
+        *kinds |= kind;
+        length += 1;
+    }
+    length
 }
 
-static TOKEN: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+/// Whether a byte may stand in a token.
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)] != 0
+}
+
+/// Of a byte of a token: a letter, a digit or a hyphen.
+const PLAIN: u8 = 1;
+/// Any other.
+const ODD: u8 = 2;
+
+/// The kind of each byte; 0 for what stands in no token.
+static TOKEN: [u8; 256] = {
+    let (plain, all) = (
+        letters_digits_and(b"-"),
+        letters_digits_and(b"!#$%&'*+-.^_`|~"),
+    );
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match (plain[byte], all[byte]) {
+            (true, _) => PLAIN,
+            (false, true) => ODD,
+            (false, false) => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 /// A table of bytes, for where each byte of a head is looked up.
 pub(super) const fn letters_digits_and(others: &[u8]) -> [bool; 256] {

@@ -144,7 +144,7 @@ fn remove_what_ends_here(headers: &mut Headers, policy: &Forwarding) -> InvalidN
         headers.remove_where(is_ours);
     }
     let is_invalid = |name: &[u8]| !name.iter().all(is_valid);
-    match headers.any_unknown(1, is_invalid) {
+    match !headers.are_plain() && headers.any_unknown(1, is_invalid) {
         false => InvalidNames::None,
         true if policy.drop_invalid_header_fields => {
             headers.remove_where(is_invalid);
