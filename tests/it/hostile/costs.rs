@@ -3,12 +3,13 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::lifecycle::{alone, resident_bytes};
@@ -18,6 +19,10 @@ use super::{FINE, Fort, echo};
 
 /// How many attacks there are at least, and how many honest visits they are compared with.
 const TIMES: u32 = 100;
+
+/// Connections that one client may have where no more shall come in; many more than honest visits take that have not
+/// been seen to go.
+const HOUSE: usize = 64;
 
 /// How often somebody else is served meanwhile at least.
 const VISITS_MIN: u32 = 20;
@@ -181,21 +186,30 @@ fn d7_who_is_turned_away_costs_less_than_who_comes_in() {
         "hostile::costs::d7_who_is_turned_away_costs_less_than_who_comes_in",
         async {
             let fort = Fort::with(echo().await, |config| {
-                config.limits.connections = std::num::NonZeroU32::new(40);
+                config.limits.connections_per_client = std::num::NonZeroU32::new(HOUSE as u32);
             })
             .await;
             let address = fort.running.listeners()[0];
-            // A full house, but for a few.
+            // Honest visits come from another address.
+            let crowded = async || {
+                let tcp = TcpSocket::new_v4().unwrap();
+                tcp.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into()).unwrap();
+                tcp.connect(address).await.unwrap()
+            };
             let mut house = Vec::new();
-            for _ in 0..32 {
-                house.push(TcpStream::connect(address).await.unwrap());
+            for _ in 0..HOUSE {
+                house.push(crowded().await);
             }
             let connections = || fort.running.status().listeners[0].connections;
-            until("they are in", || connections() == 32).await;
+            until("they are in", || connections() == HOUSE).await;
             let full = async || {
                 let mut crowd = Vec::new();
                 for _ in 0..4 {
-                    crowd.push(TcpStream::connect(address).await.unwrap());
+                    crowd.push(crowded().await);
+                }
+                for mut tcp in crowd {
+                    // Closed, or reset.
+                    assert!(!matches!(tcp.read(&mut [0]).await, Ok(1..)), "let in");
                 }
             };
             let times = cost(&fort, full).await;
