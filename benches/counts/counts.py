@@ -159,9 +159,11 @@ def held(name, cost, stated, margin):
     if stated is None:
         return f"{name:20}{cost.instructions:14.0f}{'-':>9}{'':>9}{cost.allocations:13.2f}{'-':>8}", False, False
     change, margin = cost.instructions / stated["instructions"], stated.get("margin", margin)
-    # Any rise of allocations is one too many; what happens less than once in four times is a list that grew.
-    holds = change <= margin and cost.allocations <= stated["allocations"] + 0.25
-    fell = change < 1 / margin or cost.allocations < stated["allocations"] - 0.25
+    # Any rise of allocations is one too many; what happens less than once in four times is a list that grew. Of many, as
+    # in a handshake, a few in a thousand depend on the numbers that chance gives.
+    slack = 0.25 + stated["allocations"] / 100
+    holds = change <= margin and cost.allocations <= stated["allocations"] + slack
+    fell = change < 1 / margin or cost.allocations < stated["allocations"] - slack
     said = f"{name:20}{cost.instructions:14.0f}{stated['instructions']:9}{100 * (change - 1):+7.1f} %"
     return f"{said}{cost.allocations:13.2f}{stated['allocations']:8.2f}", holds, fell
 
